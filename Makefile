@@ -1,0 +1,47 @@
+# The commands a newcomer needs. Each works on a machine with Python 3.11+, make and the package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Without an NVIDIA driver the CPU build of torch is taken; PyTorch's own index has it for every system.
+TORCH ?= torch>=2.6
+TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: quickstart test test-slow lint recipe clean
+
+quickstart: $(VENV)/installed          ## train seven tasks in one encoder on the generated help desk
+	$(BIN)/taskloom quickstart --out runs/quickstart
+
+test: $(VENV)/developed lint           ## the whole test suite, offline
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/developed           ## tests that train a real encoder for minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/developed                ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+DATA ?= data
+recipe: $(VENV)/installed              ## six real tasks in one encoder; DATA is the folder with snips, sst2, wnut17, stsb, squad_v1
+	$(BIN)/taskloom train recipes/assistant.yaml --set data_root=$(DATA) --out runs/assistant
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/torch: $(VENV)/python
+	$(BIN)/python -m pip install --quiet $(TORCH_INDEX) "$(TORCH)"
+	touch $@
+
+$(VENV)/installed: $(VENV)/torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[offline,report]"
+	touch $@
+
+$(VENV)/developed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[offline,report,track,dev]"
+	touch $@

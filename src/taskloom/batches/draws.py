@@ -1,0 +1,93 @@
+"""Which items each step draws: quotas by largest remainder, rows by seeded permutation.
+
+Everything is a pure function of seed and step, so a run that is resumed draws what a run never killed would draw.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Draws:
+    """The plan of a run: for every step, how many items of each task, and which.
+
+    Quotas are stratified: a step of B rows holds ``q_t B`` rows of task t, rounded by largest remainder with the
+    remainder carried to the next step, so that after s steps each task has had ``q_t B s`` rows give or take one.
+
+    Args:
+        sizes: task -> number of its items.
+        probabilities: task -> share q of the drawn rows; they add up to 1.
+        rows: B, the items of one micro-batch.
+        steps: micro-batches of the whole run.
+        seed: of the permutations.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], probabilities: Mapping[str, float], *, rows: int, steps: int, seed: int
+    ) -> None:
+        self.tasks = list(sizes)
+        self.sizes = dict(sizes)
+        self.rows = rows
+        self.seed = seed
+        self.expected = {name: probabilities[name] * rows for name in self.tasks}
+        self.quotas = quotas(np.array([self.expected[name] for name in self.tasks]), rows, steps)
+        self._before = np.vstack([np.zeros(len(self.tasks), dtype=np.int64), self.quotas.cumsum(axis=0)])
+        self._orders: dict[tuple[str, int], NDArray[np.int64]] = {}
+
+    def __len__(self) -> int:
+        """Give the number of micro-batches."""
+        return len(self.quotas)
+
+    def step(self, index: int) -> dict[str, list[int]]:
+        """Give the items of one micro-batch: task -> indices into its items, tasks without a row left out."""
+        drawn = {}
+        for place, name in enumerate(self.tasks):
+            first, count = int(self._before[index, place]), int(self.quotas[index, place])
+            if count:
+                drawn[name] = [self._item(name, draw) for draw in range(first, first + count)]
+        return drawn
+
+    def totals(self) -> dict[str, int]:
+        """Give how many rows of each task the whole run draws."""
+        return {name: int(self._before[-1, place]) for place, name in enumerate(self.tasks)}
+
+    def _item(self, name: str, draw: int) -> int:
+        epoch, place = divmod(draw, self.sizes[name])
+        key = (name, epoch)
+        if key not in self._orders:
+            for old in [k for k in self._orders if k[0] == name and k[1] < epoch - 1]:
+                del self._orders[old]
+            seed = [self.seed, zlib.crc32(name.encode()), epoch]
+            self._orders[key] = np.random.default_rng(seed).permutation(self.sizes[name])
+        return int(self._orders[key][place])
+
+
+def quotas(expected: NDArray[np.float64], rows: int, steps: int) -> NDArray[np.int64]:
+    """Round expected rows per step to whole rows by largest remainder, carrying the remainder on.
+
+    Args:
+        expected: [task] rows that each task should have in a step; they add up to `rows`.
+        rows: of one step.
+        steps: how many.
+
+    Returns:
+        [step, task] whole rows; each step adds up to `rows`.
+    """
+    carried = np.zeros(len(expected))
+    result = np.empty((steps, len(expected)), dtype=np.int64)
+    for step in range(steps):
+        wanted = expected + carried
+        given = np.maximum(np.floor(wanted + 1e-9), 0).astype(np.int64)
+        rest = rows - int(given.sum())
+        order = np.argsort(-(wanted - given), kind="stable")
+        if rest > 0:
+            given[order[:rest]] += 1
+        for place in order[::-1][: max(-rest, 0)]:
+            given[place] -= 1
+        carried = wanted - given
+        result[step] = given
+    return result

@@ -1,0 +1,166 @@
+"""What each command does; imported when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import transformers
+from rich.console import Console
+from rich.markup import escape
+
+from taskloom.cli.tables import beats_baseline, fact_lines, rehearsal_lines, score_table, task_table
+from taskloom.config import read_config
+from taskloom.data import read
+from taskloom.environment import EXTRAS, environment, version_of
+from taskloom.errors import DataError, Fault, nearest
+from taskloom.inspection import check, preview, rehearse
+from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
+from taskloom.prediction import ANSWER_COLUMNS
+from taskloom.record import write_text
+from taskloom.run import Run
+from taskloom.run import evaluate as evaluate_run
+from taskloom.run import train as train_run
+from taskloom.types import Score
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|accelerate)\b.*")
+
+console = Console(highlight=False)
+
+
+def run_quickstart(out: Path, write: Path | None, assignments: Sequence[str]) -> None:
+    """Write the help desk, train on it, and show what came of it."""
+    from taskloom import helpdesk
+
+    folder = write or out.parent / f"{out.name}-data"
+    helpdesk.write(folder)
+    text = resources.files("taskloom.helpdesk").joinpath("quickstart.yaml").read_text(encoding="utf-8")
+    run = folder / "run.yaml"
+    write_text(run, text.replace("\ntasks:", f"\ndata_root: {json.dumps(str(folder.resolve()))}\n\ntasks:", 1))
+    if write:
+        console.print(f"wrote {folder}; go on with `taskloom train {run}`")
+        return
+    run_train(run, out, assignments)
+
+
+def run_train(run: Path, out: Path, assignments: Sequence[str]) -> None:
+    """Train, and show the scores."""
+    started = time.monotonic()
+    finished = train_run(run, out, assignments=assignments, console=console)
+    _show_scores(finished.scores)
+    minutes = (time.monotonic() - started) / 60
+    console.print(f"\n{minutes:.1f} minutes. Report: {finished.record.report_html}", soft_wrap=True)
+
+
+def run_rehearsal(run: Path, assignments: Sequence[str]) -> None:
+    """Rehearse, and show what was measured."""
+    for line in rehearsal_lines(rehearse(run, assignments=assignments)):
+        console.print(line, soft_wrap=True)
+
+
+def run_check(run: Path, assignments: Sequence[str]) -> None:
+    """Show what a run's data is."""
+    facts = check(run, assignments=assignments)
+    console.print(task_table(facts.tasks))
+    for line in fact_lines(facts):
+        console.print(escape(line), soft_wrap=True)
+
+
+def run_preview(run: Path, rows: int, assignments: Sequence[str]) -> None:
+    """Show rows as the model sees them."""
+    for shown in preview(run, rows, assignments=assignments):
+        windows = f", first of {shown.windows} windows" if shown.windows > 1 else ""
+        console.print(f"[bold]{shown.task}[/bold]  {escape(shown.place)}{windows}")
+        for sequence in shown.sequences:
+            console.print(f"  [dim]reads[/dim]   {escape(sequence)}", soft_wrap=True)
+        for name, value in shown.trained:
+            console.print(f"  [dim]trains[/dim]  {name}: [green]{escape(value)}[/green]", soft_wrap=True)
+        console.print()
+
+
+def run_evaluate(folder: Path, splits: Sequence[str]) -> None:
+    """Score again, and show the scores."""
+    known = ("train", "validation", "test")
+    wrong = [split for split in splits if split not in known]
+    if wrong:
+        raise DataError(Fault("--split", "be train, validation or test", f"`{wrong[0]}`", nearest(wrong[0], known)))
+    _show_scores(evaluate_run(folder, splits or None))
+
+
+def run_predict(folder: Path, task: str, source: str, out: Path | None) -> None:
+    """Answer rows from a file, from standard input, or one text."""
+    run = Run(folder)
+    rows = _rows(run, task, source)
+    answers = run.predict(task, rows)
+    lines = [
+        json.dumps({"prediction": answer.value, **answer.detail}, ensure_ascii=False, default=str) for answer in answers
+    ]
+    if out:
+        write_text(out, "".join(f"{line}\n" for line in lines))
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def run_report(folders: Sequence[Path], out: Path | None) -> None:
+    """Write the page."""
+    from taskloom.reports import report
+
+    console.print(f"wrote {report(folders, out)}", soft_wrap=True)
+
+
+def run_doctor() -> None:
+    """Show the environment."""
+    for key, value in environment().items():
+        console.print(f"{key:14} {value if value is not None else 'absent'}")
+    console.print()
+    for extra, (package, purpose) in EXTRAS.items():
+        version = version_of(package)
+        state = version or f"absent; `pip install 'taskloom\\[{extra}]'` gives {purpose}"
+        console.print(f"extra {extra:8} {package} {state}", soft_wrap=True)
+    if bundled_folder() is not None:
+        console.print(f"\n`{BUNDLED_NAME}` is here without a network, its digest verified.", soft_wrap=True)
+
+
+def _show_scores(scores: Sequence[Score]) -> None:
+    console.print(score_table(scores))
+    first: dict[tuple[str, str], Score] = {}
+    for score in scores:
+        first.setdefault((score.task, score.split), score)
+    verdicts = [beats_baseline(score) for score in first.values() if score.baseline is not None]
+    if verdicts:
+        console.print(
+            f"\n{sum(map(bool, verdicts))} of {len(verdicts)} tasks beat their baseline outside the interval."
+        )
+
+
+def _rows(run: Run, task: str, source: str) -> list[dict[str, Any]]:
+    """Read rows to be answered, their columns brought under the task's own names."""
+    _, tasks, _ = run.loaded()
+    path = Path(source)
+    if source == "-":
+        with tempfile.TemporaryDirectory() as folder:
+            held = Path(folder) / "standard_input.jsonl"
+            held.write_bytes(sys.stdin.buffer.read())
+            records = read("source", str(held))["train"]
+    elif path.suffix in {".jsonl", ".json", ".csv", ".parquet"}:
+        records = read("source", source)["train"]
+    else:
+        wanted = [column for column in tasks[task].columns if column not in ANSWER_COLUMNS] if task in tasks else []
+        if wanted in (["text"], ["tokens"]):
+            return [{wanted[0]: source if wanted == ["text"] else source.split()}]
+        if task in tasks:
+            requirement = f"be a file of rows with {', '.join(wanted)}"
+            raise DataError(Fault("source", requirement, f"`{source}`", "Write a .jsonl file, or give rows on `-`"))
+        return [{"text": source}]
+    mapping = read_config(run.record.run_yaml).tasks[task].columns if task in tasks else {}
+    names = {theirs: ours for ours, theirs in mapping.items()}
+    return [{names.get(key, key): value for key, value in record.row.items()} for record in records]

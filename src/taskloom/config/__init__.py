@@ -1,0 +1,288 @@
+"""A run, described: read from YAML or given in Python, checked as a whole, with every fault told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from taskloom.config.document import Document, dump, override, parse_document, read_document
+from taskloom.config.faults import to_faults, unknown_key
+from taskloom.config.schema import (
+    ADAPTERS_REFUSED,
+    METRIC_ROOM,
+    MIXTURE_ROOM,
+    TASK_ROOM,
+    BatchingSection,
+    ConfigBase,
+    EvaluationSection,
+    ModelSection,
+    SplitsSection,
+    TaskSection,
+    adapter_model,
+    adapter_names,
+    json_schema,
+    mixture_model,
+    task_model,
+)
+from taskloom.config.training import renamed_faults, training_model
+from taskloom.errors import ConfigError, Fault, nearest
+from taskloom.room import Room
+
+__all__ = ["Config", "json_schema", "load_config", "read_config"]
+
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass
+class Config:
+    """A run file that has passed every check that needs no data and no weights.
+
+    Attributes:
+        model: the backbone and its adapter.
+        tasks: task name -> its section, in the order of the file.
+        mixture: how often each task is drawn: `strategy` and its options.
+        training: fields of TrainingArguments.
+        splits: sizes of splits to be made.
+        batching: how steps are cut.
+        evaluation: what is scored.
+        data_root: where relative data paths begin.
+        bad_rows: "refuse" or "skip".
+        document: where it was read from, for messages.
+    """
+
+    model: ModelSection
+    tasks: dict[str, TaskSection]
+    mixture: dict[str, Any]
+    training: dict[str, Any]
+    splits: SplitsSection
+    batching: BatchingSection
+    evaluation: EvaluationSection
+    data_root: str
+    bad_rows: Literal["refuse", "skip"]
+    document: Document
+
+    def options(self, task: str) -> dict[str, Any]:
+        """Give the options of a task's type, without the keys that every task has."""
+        values = self.tasks[task].model_dump()
+        return {key: value for key, value in values.items() if key not in TaskSection.model_fields}
+
+    def data_of(self, task: str) -> str | dict[str, str]:
+        """Give a task's data with `data_root` applied: paths that exist become absolute, hub names stay."""
+        data = self.tasks[task].data
+        if isinstance(data, str):
+            return self._place(data)
+        return {split: self._place(path) for split, path in data.items()}
+
+    def resolved(self) -> dict[str, Any]:
+        """Give the whole run as plain values, defaults included; reading them again gives the same run."""
+        tasks = {name: checked.model_dump() for name, checked in self.tasks.items()}
+        for name, section in tasks.items():
+            section["data"] = self.data_of(name)
+        return {
+            "model": self.model.model_dump(),
+            "tasks": tasks,
+            "mixture": self.mixture,
+            "training": self.training,
+            "splits": self.splits.model_dump(),
+            "batching": self.batching.model_dump(),
+            "evaluation": self.evaluation.model_dump(),
+            "data_root": ".",
+            "bad_rows": self.bad_rows,
+        }
+
+    def as_yaml(self) -> str:
+        """Write the resolved run as YAML 1.2."""
+        return dump(self.resolved())
+
+    def _place(self, data: str) -> str:
+        path = Path(self.data_root, data).expanduser()
+        looks_local = path.exists() or data.startswith((".", "/", "~")) or Path(data).suffix
+        return str(path.resolve()) if looks_local or self.data_root != "." else data
+
+
+def read_config(path: str | Path, assignments: Sequence[str] = ()) -> Config:
+    """Read and check a run file.
+
+    Args:
+        path: a YAML file.
+        assignments: ``a.b=value`` texts that override keys of the file.
+
+    Raises:
+        ConfigError: with every fault of the file at once.
+    """
+    document = read_document(Path(path))
+    override(document, assignments)
+    return _check(document)
+
+
+def load_config(values: Mapping[str, Any] | str, assignments: Sequence[str] = ()) -> Config:
+    """Check a run given as a mapping or as YAML text; raises `ConfigError` as `read_config` does."""
+    document = parse_document(values if isinstance(values, str) else dump(values), "config")
+    override(document, assignments)
+    return _check(document)
+
+
+def _check(document: Document) -> Config:
+    """Validate all sections, gathering the faults of each before telling any."""
+    values = dict(document.values)
+    faults: list[Fault] = []
+    special = {key: values.pop(key, None) or {} for key in ("tasks", "mixture", "training")}
+    base = _validate(ConfigBase, values, document, (), faults, also_known=list(special))
+    tasks = _tasks(special["tasks"], document, faults)
+    mixture = _mixture(special["mixture"], tasks, document, faults)
+    training = _training(special["training"], document, faults)
+    if isinstance(base, ConfigBase):
+        base.model.adapter = _adapter(base.model.adapter, document, faults)
+    if faults or not isinstance(base, ConfigBase):
+        raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
+    sections = {name: getattr(base, name) for name in ConfigBase.model_fields}
+    return Config(**sections, tasks=tasks, mixture=mixture, training=training, document=document)
+
+
+def _validate(
+    model: type[BaseModel],
+    values: Any,
+    document: Document,
+    prefix: tuple[str, ...],
+    faults: list[Fault],
+    also_known: Sequence[str] = (),
+) -> BaseModel | None:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = to_faults(error, model, document, prefix)
+    for fault in found:
+        top = fault.where
+        if also_known and "." not in top and "be a key" in fault.requirement:
+            fault = unknown_key((top,), [*model.model_fields, *also_known], document)  # noqa: PLW2901
+        faults.append(fault)
+    return None
+
+
+def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, TaskSection]:
+    if not isinstance(values, dict) or not values:
+        fix = "Write `tasks:` and under it `NAME: {type: classification, data: FOLDER}`"
+        faults.append(Fault("tasks", "name at least one task", "nothing", fix, document.source(("tasks",))))
+        return {}
+    tasks = {}
+    for name, section in values.items():
+        path = ("tasks", name)
+        if not TASK_NAME.fullmatch(name) or name == "composite":
+            requirement = "be a name of letters, digits, `_` and `-` other than `composite`"
+            faults.append(Fault(f"tasks.{name}", requirement, f"`{name}`", source=document.source(path)))
+            continue
+        model = _room_model(TASK_ROOM, task_model, section, "type", path, document, faults) or TaskSection
+        checked = _validate(model, section, document, path, faults if model is not TaskSection else [])
+        if isinstance(checked, TaskSection) and model is not TaskSection:
+            _metrics(name, checked, document, faults)
+            tasks[name] = checked
+    return tasks
+
+
+def _room_model(
+    room: Room[Any],
+    make: Callable[[str], type[BaseModel]],
+    section: Any,
+    key: str,
+    path: tuple[str, ...],
+    document: Document,
+    faults: list[Fault],
+) -> type[BaseModel] | None:
+    """Give the model that a section's `type` or `strategy` asks for; notes a fault where it is none of the room's."""
+    where = ".".join((*path, key))
+    name = section.get(key) if isinstance(section, dict) else None
+    if name is None:
+        fix = f"Add `{key}:` with one of {', '.join(room.names())}"
+        faults.append(Fault(where, f"be a {room.noun} that Taskloom has", "nothing", fix, document.source(path)))
+        return None
+    try:
+        return make(str(name))
+    except ConfigError as error:
+        inner = error.faults[0]
+        source = document.source((*path, key))
+        faults.append(Fault(where, inner.requirement, inner.found, inner.fix, source))
+        return None
+
+
+def _metrics(name: str, section: TaskSection, document: Document, faults: list[Fault]) -> None:
+    """Fill in a task's default metrics, and refuse metrics that cannot read its predictions."""
+    task_type = TASK_ROOM.load(section.type)
+    section.metrics = section.metrics or list(task_type.default_metrics)
+    for index, metric in enumerate(section.metrics):
+        where, source = f"tasks.{name}.metrics", document.source(("tasks", name, "metrics", index))
+        try:
+            accepts = METRIC_ROOM.load(metric).accepts
+        except ConfigError as error:
+            inner = error.faults[0]
+            faults.append(Fault(where, "name metrics that Taskloom has", inner.found, inner.fix, source))
+            continue
+        if task_type.predicts not in accepts:
+            fitting = [other for other in METRIC_ROOM.names() if task_type.predicts in METRIC_ROOM.load(other).accepts]
+            requirement = f"name metrics that read a {section.type}"
+            faults.append(Fault(where, requirement, f"`{metric}`", f"Choose from {', '.join(fitting)}", source))
+
+
+def _mixture(values: Any, tasks: Mapping[str, Any], document: Document, faults: list[Fault]) -> dict[str, Any]:
+    section = {"strategy": "temperature", **values} if isinstance(values, dict) else {"strategy": values}
+    model = _room_model(MIXTURE_ROOM, mixture_model, section, "strategy", ("mixture",), document, faults)
+    checked = _validate(model, section, document, ("mixture",), faults) if model else None
+    if checked is None:
+        return {}
+    resolved = checked.model_dump()
+    for key, value in resolved.items():
+        unknown = [name for name in value if name not in tasks] if isinstance(value, dict) and tasks else []
+        for name in unknown:
+            where, source = f"mixture.{key}.{name}", document.source(("mixture", key, name))
+            faults.append(Fault(where, "be one of the run's tasks", f"`{name}`", nearest(name, tasks), source))
+    return resolved
+
+
+def _training(values: Any, document: Document, faults: list[Fault]) -> dict[str, Any]:
+    """Check `training:` by our model of the fields and by TrainingArguments itself."""
+    if not isinstance(values, dict):
+        faults.append(Fault("training", "be a mapping", f"`{values}`", source=document.source(("training",))))
+        return {}
+    values = dict(values)
+    renamed = renamed_faults(values, document)
+    before = len(faults)
+    checked = _validate(training_model(), values, document, ("training",), faults)
+    sound = len(faults) == before
+    faults.extend(renamed)
+    if checked is None or not sound:
+        return {}
+    resolved = checked.model_dump()
+    from transformers import TrainingArguments
+
+    try:
+        TrainingArguments(output_dir="unused", **resolved)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        found = " ".join(str(error).split())
+        faults.append(Fault("training", "be what transformers accepts", found, source=document.source(("training",))))
+    return resolved
+
+
+def _adapter(values: Any, document: Document, faults: list[Fault]) -> dict[str, Any] | None:
+    """Check `model.adapter` against the fields of peft's config of that type; keeps only what is set."""
+    if values is None:
+        return None
+    path = ("model", "adapter")
+    name = str(values.get("type", "lora")).lower() if isinstance(values, dict) else str(values).lower()
+    section = {**values, "type": name} if isinstance(values, dict) else {"type": name}
+    if name not in adapter_names():
+        found = f"`{name}`, which lengthens the input" if name in ADAPTERS_REFUSED else f"`{name}`"
+        source = document.source((*path, "type"))
+        fix = nearest(name, adapter_names())
+        faults.append(Fault("model.adapter.type", "be an adapter of peft for encoders", found, fix, source))
+        return None
+    checked = _validate(adapter_model(name), section, document, path, faults)
+    return {key: value for key, value in checked.model_dump().items() if value is not None} if checked else None
+
+
+def _line(fault: Fault, document: Document) -> int:
+    _, _, number = fault.source.rpartition(":")
+    return int(number) if number.isdigit() and fault.source.startswith(document.name) else 0

@@ -1,0 +1,158 @@
+"""A run file as plain values, with the line of every key: YAML 1.2, no constructors, no duplicate keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import TaggedScalar
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from taskloom.errors import ConfigError, Fault, nearest
+
+KeyPath = tuple[str | int, ...]
+
+PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+"""What YAML itself gives to plain values; any other tag would ask for a constructor."""
+
+
+@dataclass
+class Document:
+    """Values with the places they came from.
+
+    Attributes:
+        values: the plain content: dicts, lists, strings, numbers, booleans, None.
+        name: what to call it in messages: the file's name, or "config" for values given in Python.
+        lines: path of a key -> its line, from 1; keys that came from elsewhere have none.
+        overridden: paths of keys that `--set` gave.
+    """
+
+    values: dict[str, Any]
+    name: str = "config"
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overridden: set[KeyPath] = field(default_factory=set)
+
+    def source(self, path: KeyPath) -> str:
+        """Say where a key stands: "run.yaml:7", "--set", or the document's name."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.overridden:
+                return "--set"
+            if path[:end] in self.lines:
+                return f"{self.name}:{self.lines[path[:end]]}"
+        return self.name
+
+
+def read_document(path: Path) -> Document:
+    """Read a run file.
+
+    Raises:
+        ConfigError: it is missing, not UTF-8, not YAML, or holds a duplicate key or a tag.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(_missing(path)) from None
+    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
+        raise ConfigError(Fault(str(path), "be a readable text file in UTF-8", str(error))) from error
+    return parse_document(text, path.name)
+
+
+def parse_document(text: str, name: str) -> Document:
+    """Parse YAML 1.2 text; `name` is what messages call it. Raises `ConfigError` as `read_document` does."""
+    try:
+        tree = YAML(typ="rt", pure=True).load(StringIO(text))
+    except DuplicateKeyError as error:
+        key, line = _duplicate(error)
+        fix = "Rename one of the two, or delete it"
+        raise ConfigError(Fault(key, "be written once", "the key twice", fix, f"{name}:{line}")) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(Fault(name, "be YAML", str(error.problem), source=f"{name}:{line}")) from None
+    except YAMLError as error:
+        raise ConfigError(Fault(name, "be YAML", str(error).splitlines()[0])) from None
+    document = Document(values={}, name=name)
+    if tree is None:
+        return document
+    if not isinstance(tree, Mapping):
+        fix = "Begin with `model:` and `tasks:`"
+        raise ConfigError(Fault(name, "be a mapping of keys to values", f"a {type(tree).__name__}", fix))
+    document.values = _plain(tree, (), document)
+    return document
+
+
+def override(document: Document, assignments: Sequence[str]) -> None:
+    """Apply ``a.b=value`` assignments in place; each value is read as YAML.
+
+    Raises:
+        ConfigError: an assignment has no ``=``, or leads through a key that holds no mapping.
+    """
+    for assignment in assignments:
+        dotted, equals, text = assignment.partition("=")
+        if not equals or not dotted:
+            raise ConfigError(Fault("--set", "be of the form `a.b=value`", f"`{assignment}`"))
+        path = tuple(dotted.split("."))
+        target = document.values
+        for depth, key in enumerate(path[:-1], start=1):
+            if target.get(key) is None:
+                target[key] = {}
+            target = target[key]
+            if not isinstance(target, dict):
+                where = ".".join(path[:depth])
+                raise ConfigError(Fault(where, "hold keys of its own", f"`{target}`", source="--set"))
+        target[path[-1]] = parse_document(f"value: {text}", "--set").values["value"]
+        document.overridden.add(path)
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """Write plain values as YAML 1.2 text."""
+    out = StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 4096
+    yaml.dump(dict(values), out)
+    return out.getvalue()
+
+
+def _plain(node: Any, path: KeyPath, document: Document) -> Any:
+    """Turn ruamel's tree into plain values, noting the line of every key and refusing tags."""
+    tag = getattr(getattr(node, "tag", None), "value", None)
+    if isinstance(node, TaggedScalar) or (tag is not None and tag not in PLAIN_TAGS):
+        where = ".".join(map(str, path)) or document.name
+        fix = "Delete the tag"
+        raise ConfigError(Fault(where, "be a plain value", f"the tag `{tag}`", fix, document.source(path)))
+    if isinstance(node, Mapping):
+        plain = {}
+        for key, value in node.items():
+            child = (*path, str(key))
+            document.lines[child] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            plain[str(key)] = _plain(value, child, document)
+        return plain
+    if isinstance(node, list):
+        for index in range(len(node)):
+            document.lines[(*path, index)] = node.lc.item(index)[0] + 1  # type: ignore[attr-defined]
+        return [_plain(value, (*path, index), document) for index, value in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    for base in (int, float, str):
+        if isinstance(node, base):
+            return base(node)
+    return str(node)  # dates and times stay what the user typed
+
+
+def _duplicate(error: DuplicateKeyError) -> tuple[str, int]:
+    match = re.search(r'duplicate key "([^"]*)"', str(error.problem))
+    line = error.problem_mark.line + 1 if error.problem_mark else 1
+    return (match.group(1) if match else "key"), line
+
+
+def _missing(path: Path) -> Fault:
+    there = [entry.name for entry in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    fix = nearest(path.name, there) if there else "Write one: `taskloom quickstart --write` gives an example"
+    return Fault(str(path), "be a run file", "no such file", fix)

@@ -1,0 +1,161 @@
+"""A run, described: what a run file may say, with types, defaults and limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from taskloom.config.training import training_model
+from taskloom.room import Room
+
+TASK_ROOM: Room[Any] = Room("taskloom.tasks", "task type")
+MIXTURE_ROOM: Room[Any] = Room("taskloom.mixture", "mixture")
+METRIC_ROOM: Room[Any] = Room("taskloom.metrics", "metric")
+
+ADAPTERS_REFUSED = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "prefix_tuning", "adaption_prompt", "cpt")
+"""Adapters of peft that lengthen the input: the tokens of tagging and of answers would move."""
+
+
+class Section(BaseModel):
+    """Base of every part of a run file: unknown keys are faults, and so are NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class ModelSection(Section):
+    """`model:` the backbone and what is trained of it."""
+
+    name_or_path: str = Field(min_length=1, description="A folder, or a name on the Hugging Face hub.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="Of the stored weights.")
+    attn_implementation: str | None = Field(default=None, description="As in transformers: sdpa, eager, …")
+    trust_remote_code: bool = Field(default=False, description="Runs code from the hub; leave it off.")
+    adapter: Any = Field(default=None, description="A peft adapter with its `type`; null trains all of the backbone.")
+
+
+class TaskSection(Section):
+    """The keys that every task has; a task's type adds its own options beside them."""
+
+    type: str = Field(min_length=1, description="A task type of `taskloom list tasks`, or `package.module:ClassName`.")
+    data: str | dict[str, str] = Field(description="A folder, a file, a path for each split, or a name on the hub.")
+    columns: dict[str, str] = Field(default_factory=dict, description="The task's column -> the data's column.")
+    weight: float = Field(default=1.0, gt=0, description="How much the task's loss counts in the objective.")
+    importance: float = Field(default=1.0, ge=0, description="How much its score counts in the composite score.")
+    metrics: list[str] = Field(default_factory=list, description="The first is the task's score; default by type.")
+    limit_rows: int | None = Field(default=None, gt=0, description="Use only the first rows of each split.")
+
+
+class SplitsSection(Section):
+    """`splits:` how large a split is that the data does not bring along."""
+
+    validation: float = Field(default=0.1, gt=0, lt=0.5, description="Share of the training rows.")
+    test: float = Field(default=0.1, gt=0, lt=0.5, description="Share of the training rows.")
+
+
+class BatchingSection(Section):
+    """`batching:` how a step is cut into rectangles of like length."""
+
+    limit_tokens: int = Field(default=4096, gt=0, description="Tokens of one rectangle, padding included.")
+
+
+class EvaluationSection(Section):
+    """`evaluation:` what is scored, and how sure the scores are."""
+
+    splits: list[Literal["train", "validation", "test"]] = Field(default=["test"], min_length=1)
+    resamples: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap samples behind each interval.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of the intervals.")
+    limit_rows: int | None = Field(default=None, gt=0, description="Rows of each task scored during training.")
+    early_stopping_patience: int | None = Field(
+        default=None, gt=0, description="Stop after so many evaluations without a better composite score."
+    )
+    early_stopping_threshold: float = Field(default=0.0, ge=0, description="By how much better it must be.")
+
+
+class LoraSection(Section):
+    """Defaults of `adapter: {type: lora}` that differ from peft's."""
+
+    r: int = 16
+    lora_alpha: float = 32
+    lora_dropout: float = 0.05
+    target_modules: str | list[str] = "all-linear"
+
+
+class ConfigBase(Section):
+    """The sections that need no other room to be known."""
+
+    model: ModelSection
+    data_root: str = Field(default=".", description="Relative paths of `data:` begin here.")
+    bad_rows: Literal["refuse", "skip"] = Field(default="refuse", description="What a faulty row does to the run.")
+    splits: SplitsSection = Field(default_factory=SplitsSection)
+    batching: BatchingSection = Field(default_factory=BatchingSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+
+
+def task_model(type_name: str) -> type[TaskSection]:
+    """Make the model of one task: the common keys and the options of its type."""
+    options: dict[str, Any] = dict(TASK_ROOM.options(type_name))
+    return create_model(f"Task[{type_name}]", __base__=TaskSection, **options)
+
+
+def mixture_model(strategy: str) -> type[Section]:
+    """Make the model of `mixture:` for one strategy: its name and its options."""
+    options: dict[str, Any] = dict(MIXTURE_ROOM.options(strategy))
+    return create_model(f"Mixture[{strategy}]", __base__=Section, strategy=(str, "temperature"), **options)
+
+
+@functools.cache
+def adapter_names() -> list[str]:
+    """List the adapters of the installed peft that can stand in an encoder."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    names = (kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING)
+    return sorted(name for name in names if name not in ADAPTERS_REFUSED)
+
+
+def adapter_model(type_name: str) -> type[Section]:
+    """Make the model of `model.adapter` for one type from the fields of peft's own config."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config = next(c for kind, c in PEFT_TYPE_TO_CONFIG_MAPPING.items() if kind.value.lower() == type_name)
+    skipped = {"peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping"}
+    fields: dict[str, Any] = {"type": (Literal[type_name], type_name)}
+    ours = LoraSection.model_fields if type_name == "lora" else {}
+    for field in dataclasses.fields(config):
+        if field.name in ours:
+            fields[field.name] = (ours[field.name].annotation, ours[field.name].default)
+        elif field.init and field.name not in skipped:
+            fields[field.name] = (Any, None)
+    return create_model(f"Adapter[{type_name}]", __base__=Section, **fields)
+
+
+def json_schema() -> dict[str, Any]:
+    """Publish the JSON Schema of a run file, for editors that complete and check YAML."""
+    tasks = _one_of([_tagged(task_model(name), "type", name) for name in TASK_ROOM.names()])
+    mixtures = _one_of([_tagged(mixture_model(name), "strategy", name) for name in MIXTURE_ROOM.names()])
+    adapters = _one_of([adapter_model(name) for name in adapter_names()])
+    model = create_model("Model", __base__=ModelSection, adapter=(adapters | None, None))
+    full = create_model(
+        "Run",
+        __base__=ConfigBase,
+        model=(model, ...),
+        tasks=(dict[str, tasks], ...),  # type: ignore[valid-type]
+        mixture=(mixtures, ...),
+        training=(training_model(), Field(default_factory=dict)),
+    )
+    schema = full.model_json_schema()
+    schema["required"] = ["model", "tasks"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _one_of(models: list[type[BaseModel]]) -> Any:
+    """Make the union of some models."""
+    return functools.reduce(lambda one, other: one | other, models)  # type: ignore[arg-type,return-value]
+
+
+def _tagged(model: type[BaseModel], key: str, name: str) -> type[BaseModel]:
+    """Fix the key that tells which model is meant."""
+    fields: dict[str, Any] = {key: (Literal[name], ...)}
+    return create_model(f"{model.__name__}", __base__=model, **fields)

@@ -1,0 +1,100 @@
+"""What tokenised items depend on, as one digest."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskloom.types import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from taskloom.tasks import Task
+
+FORMAT = 1
+"""The version of what a folder of the cache holds."""
+
+_PROCESS = uuid.uuid4().hex  # stands for a source that cannot be read
+
+TOKENIZER_SETTINGS = ("model_max_length", "padding_side", "truncation_side", "chat_template", "model_input_names")
+
+
+def content_key(
+    task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast, key_parts: Mapping[str, Any]
+) -> str:
+    """Give the digest of everything that items depend on: rows, task, tokenizer, versions.
+
+    Of the task: its class, the source it is written in, its plain attributes (its options) and its state. A class
+    without a source file, as one typed at a prompt, gets a key of its own in each process and is never found again.
+
+    Args:
+        task: encodes the rows.
+        rows: [example].
+        tokenizer: reads the texts.
+        key_parts: what else the caller knows to matter.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    kind = type(task)
+    parts = {
+        "format": FORMAT,
+        "task": f"{kind.__module__}.{kind.__qualname__}",
+        "source": _source(kind),
+        "options": {name: value for name, value in vars(task).items() if _is_plain(value)},
+        "state": task.state(),
+        "tokenizer": _tokenizer(tokenizer),
+        "versions": {package: version(package) for package in ("tokenizers", "transformers")},
+        "more": key_parts,
+    }
+    digest = sha256(_canonical(parts))
+    for row in rows:
+        digest.update(b"\n" + _canonical(row))
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    # ASCII keeps half characters writable; repr serves the dates and decimals that Parquet can bring.
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr).encode("ascii")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value has a canonical form; the repr of any other could hold an address, new in each process."""
+    try:
+        json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _source(kind: type) -> list[str]:
+    """Digest the files that a class and its bases are written in, and their rooms' own files beside them."""
+    files: set[Path] = set()
+    for base in kind.__mro__:
+        if base.__module__ in {"builtins", "abc", "typing"}:
+            continue
+        try:
+            path = Path(inspect.getfile(base))
+        except (OSError, TypeError):
+            return [_PROCESS]
+        if not path.is_file():
+            return [_PROCESS]
+        files |= {path, *path.parent.glob("_*.py")}
+    return sorted(sha256(path.read_bytes()).hexdigest() for path in files)
+
+
+def _tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Digest a tokenizer; the truncation and padding of its last call are no part of it."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend.pop("truncation", None)
+    backend.pop("padding", None)
+    settings = {name: getattr(tokenizer, name, None) for name in TOKENIZER_SETTINGS}
+    tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return sha256(_canonical([type(tokenizer).__name__, backend, settings, tokens])).hexdigest()

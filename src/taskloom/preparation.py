@@ -1,0 +1,169 @@
+"""Everything before the first weight moves: tasks, rows, items, the plan of steps; every fault of the data at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskloom.batches.chunks import Padding
+from taskloom.batches.draws import Draws
+from taskloom.batches.steps import Steps
+from taskloom.config import Config
+from taskloom.data import SPLITS, Corpus, load
+from taskloom.data.cache import Items, tokenised
+from taskloom.errors import ConfigError, DataError, Fault
+from taskloom.evaluation import Judged
+from taskloom.mixture import MIXTURES
+from taskloom.model import load_tokenizer
+from taskloom.tasks import TASKS, Task
+from taskloom.training.arguments import Length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+InMemory = Mapping[str, Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str, Any]]]]
+"""Task name -> rows (all of them training rows), or split -> rows."""
+
+
+@dataclass
+class Prepared:
+    """A run's data, read, checked and tokenised.
+
+    Attributes:
+        config: the run.
+        tokenizer: the backbone's.
+        tasks: task name -> task, fitted on its training rows.
+        corpora: task name -> rows of every split.
+        items: task name -> split -> tokenised items.
+        judged: task name -> how it is scored.
+        padding: how inputs are filled up.
+    """
+
+    config: Config
+    tokenizer: PreTrainedTokenizerFast
+    tasks: dict[str, Task]
+    corpora: dict[str, Corpus]
+    items: dict[str, dict[str, Items]]
+    judged: dict[str, Judged]
+    padding: Padding
+
+    def plan(self, length: Length) -> Steps:
+        """Make the plan of all micro-batches.
+
+        Raises:
+            ConfigError: the mixture lacks a task, or a task is never drawn.
+        """
+        training, mixture = self.config.training, dict(self.config.mixture)
+        sizes = {name: len(items["train"]) for name, items in self.items.items()}
+        probabilities = MIXTURES.load(mixture.pop("strategy"))(**mixture).probabilities(sizes)
+        rows = training["per_device_train_batch_size"]
+        seed = training["data_seed"] if training["data_seed"] is not None else training["seed"]
+        draws = Draws(sizes, probabilities, rows=rows, steps=length.steps, seed=seed)
+        never = [name for name, count in draws.totals().items() if not count]
+        if never:
+            fix = "Train longer, with larger batches, or with a flatter `mixture`"
+            raise ConfigError(*(Fault(f"tasks.{name}", "be drawn once at least", "no draw", fix) for name in never))
+        train_items = {name: items["train"] for name, items in self.items.items()}
+        return Steps(draws, train_items, self.tasks, self.padding, self.config.batching.limit_tokens)
+
+    def training_items(self) -> int:
+        """Count the training items of all tasks together."""
+        return sum(len(items["train"]) for items in self.items.values())
+
+    def place(self, name: str, row: int) -> str:
+        """Say where a training row stands in the user's data."""
+        return self.corpora[name].places["train"][row]
+
+    def data_record(self) -> dict[str, Any]:
+        """Give what data.json holds."""
+        tasks = {}
+        for name, corpus in self.corpora.items():
+            tasks[name] = {
+                "type": self.config.tasks[name].type,
+                "splits": corpus.counts.as_json(),
+                "made": [f"{made.split}: {made.rows} rows of train, kept apart by {made.by}" for made in corpus.made],
+                "leaks": {f"{a} and {b}": count for (a, b), count in corpus.leaks.items() if count},
+                "items": {split: len(items) for split, items in self.items[name].items()},
+            }
+        return {"version": 1, "tasks": tasks}
+
+
+def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[str] = SPLITS) -> Prepared:
+    """Read, check and tokenise the data of every task.
+
+    Args:
+        config: the run.
+        rows: rows in memory for tasks whose `data` is "memory".
+        splits: which splits are tokenised; train is always among them.
+
+    Raises:
+        DataError: with the faults of all tasks.
+        ModelError: the tokenizer cannot be had.
+    """
+    tokenizer = load_tokenizer(config.model)
+    tasks = {name: TASKS.load(section.type)(**config.options(name)) for name, section in config.tasks.items()}
+    corpora = load_corpora(config, tasks, rows or {})
+    limit = getattr(tokenizer, "model_max_length", None)
+    _check_lengths(config, tasks, limit)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    judged, items = {}, {}
+    for name, task in tasks.items():
+        items[name] = {
+            split: Items(tokenised(task, corpora[name].splits[split], tokenizer))
+            for split in SPLITS
+            if split in corpora[name].splits and (split in splits or split == "train")
+        }
+        section = config.tasks[name]
+        judged[name] = Judged(task, section.metrics, section.importance, corpora[name].splits["train"])
+    return Prepared(config, tokenizer, tasks, corpora, items, judged, Padding(int(tokenizer.pad_token_id)))
+
+
+def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> dict[str, Corpus]:
+    """Load every task's rows, fitting the tasks; raises one `DataError` with the faults of all."""
+    corpora: dict[str, Corpus] = {}
+    faults: list[Fault] = []
+    for name, task in tasks.items():
+        section = config.tasks[name]
+        try:
+            corpora[name] = load(
+                name,
+                rows[name] if name in rows else config.data_of(name),
+                task,
+                columns=section.columns,
+                bad_rows=config.bad_rows,
+                seed=config.training["seed"],
+                validation=config.splits.validation,
+                test=config.splits.test,
+                group="group" if "group" in section.columns else None,
+            )
+        except DataError as error:
+            faults.extend(error.faults)
+            continue
+        if section.limit_rows:
+            _limit(corpora[name], section.limit_rows)
+    if faults:
+        raise DataError(*faults)
+    return corpora
+
+
+def _limit(corpus: Corpus, rows: int) -> None:
+    corpus.splits = {split: held[:rows] for split, held in corpus.splits.items()}
+    corpus.places = {split: held[:rows] for split, held in corpus.places.items()}
+
+
+def _check_lengths(config: Config, tasks: Mapping[str, Task], limit: int | None) -> None:
+    """Refuse a `max_length` beyond what the backbone has places for."""
+    if not limit or limit > 10**6:
+        return
+    faults: list[Fault] = []
+    for name, task in tasks.items():
+        if task.max_length > limit:
+            source = config.document.source(("tasks", name, "max_length"))
+            found = f"`{task.max_length}`"
+            faults.append(
+                Fault(f"tasks.{name}.max_length", f"be at most the backbone's {limit} tokens", found, source=source)
+            )
+    if faults:
+        raise ConfigError(*faults)

@@ -1,0 +1,232 @@
+"""One self-contained page of one or several runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from taskloom.errors import Fault, RunFolderError
+from taskloom.record import Record, write_text
+from taskloom.reports import charts
+from taskloom.reports.facts import COMPOSITE, RunFacts, ScoreLine, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOTHING = "—"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small chart: its title, what it says in numbers, and its drawing ("" without matplotlib)."""
+
+    title: str
+    measure: str
+    first: float
+    last: float
+    drawing: Markup | str
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A run with all that the page draws of it."""
+
+    facts: RunFacts
+    verdict: str
+    figures: list[tuple[str, str]]
+    losses: list[Panel]
+    scores: list[Panel]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of the table that compares runs.
+
+    Attributes:
+        task: the task, or "composite".
+        metric: its own metric.
+        lines: [run] its score in each run, None where that run has none of this metric.
+        best: the places in `lines` of the best value; empty where there are not two to compare.
+    """
+
+    task: str
+    metric: str
+    lines: list[ScoreLine | None]
+    best: set[int]
+
+
+def report(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Write one page about one or several runs.
+
+    Several runs are compared first, each row a task, and then shown one by one. The page holds everything it needs:
+    no script, no address that is loaded. The same folders give the same bytes. Charts need the extra `report`; without
+    it the page says so and has its tables.
+
+    Args:
+        folders: the runs' folders.
+        out: where the page goes; `report.html` in the first folder if None.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunFolderError: there are no folders, or one is missing, is no run folder or is of another version.
+    """
+    if not folders:
+        raise RunFolderError(Fault("folders", "name at least one run folder", "none"))
+    names = run_names([Path(folder) for folder in folders])
+    runs = [read_run(Path(folder), name) for folder, name in zip(folders, names, strict=True)]
+    drawable = charts.available()
+    title = names[0] if len(runs) == 1 else f"Comparison of {len(runs)} runs"
+    page = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=title,
+            drawable=drawable,
+            comparisons=compare(runs) if len(runs) > 1 else [],
+            runs=[_run_page(run, drawable) for run in runs],
+        )
+    )
+    path = Record(folders[0]).report_html if out is None else Path(out)
+    write_text(path, page)
+    return path
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Name runs by their folders; by as much of the path as tells them apart where two folders have one name."""
+    parts = [folder.resolve().parts for folder in folders]
+    longest = max(len(part) for part in parts)
+    for depth in range(1, longest + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names
+
+
+def compare(runs: Sequence[RunFacts]) -> list[Comparison]:
+    """Lay the runs side by side: the composite first, then each task by its own metric."""
+    tables = [({COMPOSITE: run.composite} if run.composite else {}) | run.own for run in runs]
+    keys = dict.fromkeys((task, line.score.metric) for table in tables for task, line in table.items())
+    rows = []
+    for task, metric in sorted(keys, key=lambda key: key[0] != COMPOSITE):
+        found = [table.get(task) for table in tables]
+        lines = [line if line and line.score.metric == metric else None for line in found]
+        rows.append(Comparison(task, metric, lines, _best(lines)))
+    return rows
+
+
+def _best(lines: Sequence[ScoreLine | None]) -> set[int]:
+    values = {
+        place: line.score.value if line.greater else -line.score.value
+        for place, line in enumerate(lines)
+        if line and math.isfinite(line.score.value)
+    }
+    top = max(values.values(), default=0.0)
+    return {place for place, value in values.items() if value == top} if len(set(values.values())) > 1 else set()
+
+
+def _run_page(run: RunFacts, drawable: bool) -> RunPage:
+    losses = [(task, "", charts.loss_curve(run, task)) for task in run.tasks]
+    composite = [(row["step"], row["evaluation"].get("composite")) for row in run.evaluations]
+    scores = [(task, *charts.score_curve(run, task)) for task in run.tasks]
+    if len(scores) > 1:
+        scores.insert(0, (COMPOSITE, "", charts.finite(composite)))
+    return RunPage(
+        facts=run,
+        verdict=verdict(run),
+        figures=_figures(run),
+        losses=[
+            Panel(
+                task,
+                "",
+                (smooth := charts.smoothed(curve))[0][1],
+                smooth[-1][1],
+                charts.draw_loss(curve, f"{run.name}, training loss of {task}") if drawable else "",
+            )
+            for task, _, curve in losses
+            if curve
+        ],
+        scores=[
+            Panel(
+                task,
+                metric,
+                curve[0][1],
+                curve[-1][1],
+                charts.draw_score(curve, f"{run.name}, validation {metric} of {task}") if drawable else "",
+            )
+            for task, metric, curve in scores
+            if curve
+        ],
+    )
+
+
+def verdict(run: RunFacts) -> str:
+    """Say in a sentence how many tasks beat their baseline, and which other ways there are."""
+    if not run.own:
+        return "No scores were recorded yet."
+    beats, unclear, worse = (run.count(kind) for kind in ("beats", "unclear", "worse"))
+    unknown = len(run.own) - beats - unclear - worse
+    tasks = "1 task beats its baseline" if len(run.own) == 1 else f"{len(run.own)} tasks beat their baseline"
+    parts = [f"{beats} of {tasks}"]
+    if unclear:
+        parts.append(f"{unclear} cannot be told apart from it")
+    if worse:
+        parts.append(f"{worse} {'is' if worse == 1 else 'are'} worse than it")
+    if unknown:
+        parts.append(f"{unknown} {'has' if unknown == 1 else 'have'} no baseline to compare with")
+    return f"{'; '.join(parts)}."
+
+
+def _figures(run: RunFacts) -> list[tuple[str, str]]:
+    """Give the few numbers that place a run: how long it trained, on how much, how fast."""
+    speeds = [row["tokens_per_second"] for row in run.steps if row.get("tokens_per_second") is not None]
+    rows = [line for facts in run.data.values() for line in facts.lines if line.split == "train"]
+    figures = [("Status", f"{run.state.status}"), ("Steps", number(run.state.step))]
+    if run.tasks:
+        figures.append(("Tasks", number(len(run.tasks))))
+    if rows:
+        figures.append(("Training rows", number(sum(line.kept for line in rows))))
+    if speeds:
+        figures.append(("Tokens per second", number(round(median(speeds)))))
+    return figures
+
+
+def number(value: float | None) -> str:
+    """Write a number as a reader wants it: three decimals, thousands apart, a dash for what is no number."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if value == 0 or abs(value) >= 0.001:
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+    return f"{value:.1e}"
+
+
+def interval(line: ScoreLine) -> str:
+    """Write the interval of a score."""
+    low, high = number(line.score.low), number(line.score.high)
+    return NOTHING if NOTHING in (low, high) else f"{low} to {high}"
+
+
+def breakable(name: str) -> Markup:
+    """Let a long name break into lines after its underscores, and nowhere else."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("taskloom.reports", "."),
+        autoescape=True,  # names, texts and predictions are the user's data's words, never the page's
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, interval=interval, breakable=breakable)
+    return environment

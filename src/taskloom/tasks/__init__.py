@@ -1,0 +1,115 @@
+"""Tasks: what a row means, how the backbone reads it, what is learned from it, and what is said back to the user.
+
+A task is a class. It turns rows into items, gives a head, forms one loss per example, and decodes outputs into the
+user's terms. To add one, put a file here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskloom.room import Room
+from taskloom.types import Item, Prediction, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerFast
+
+Floats = NDArray[np.float32]
+
+
+class Task(ABC):
+    """One kind of question asked of the backbone.
+
+    Subclasses take their options as keyword arguments of ``__init__``, ``max_length`` among them.
+
+    Class attributes:
+        columns: required column -> what it holds.
+        optional_columns: the same for columns that may be absent.
+        identity_columns: the columns that make two rows the same text, for splits without leakage.
+        predicts: the kind of its predictions, which metrics must accept: "label", "labels", "tags", "text", "number",
+            "choice".
+        default_metrics: names of metrics; the first is the task's own score in the composite.
+    """
+
+    columns: ClassVar[Mapping[str, str]]
+    optional_columns: ClassVar[Mapping[str, str]] = {}
+    identity_columns: ClassVar[tuple[str, ...]] = ("text",)
+    predicts: ClassVar[str]
+    default_metrics: ClassVar[tuple[str, ...]]
+
+    def __init__(self, *, max_length: int = 256) -> None:
+        self.max_length = max_length
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fault(self, row: Row) -> str | None:
+        """Say what is wrong with a row by itself, as the words after "should", or None."""
+
+    def fit(self, rows: Sequence[Row]) -> None:  # noqa: B027 - a task without anything to learn from rows is right
+        """Learn from the training rows what the head needs to know: label names, the range of a number."""
+
+    def unseen(self, row: Row) -> str | None:
+        """Say what of a row training could not teach (a label that no training row has), or None."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Give what `fit` learned, ready for JSON."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take back what `state` gave."""
+
+    # --- to the backbone ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
+        """Turn each row into its items: one, or several windows of a long text. Rows without answers encode too."""
+
+    @abstractmethod
+    def head(self, width: int) -> nn.Module:
+        """Make the head: ``(hidden [sequence, token, width], mask [sequence, token]) -> output [sequence, ...]``."""
+
+    # --- learning -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
+        """Collate what the loss needs, padded to the chunk's width of `tokens`."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Give the loss of each item: [item], float32, not yet weighted or averaged."""
+
+    # --- back to the user -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
+        """Turn the outputs of all of a row's items into a prediction.
+
+        Args:
+            row: the example, as the user wrote it.
+            items: its items.
+            outputs: for each item the head's output [sequence, ...], cut to the item's own tokens where the output
+                has a token axis.
+        """
+
+    @abstractmethod
+    def reference(self, row: Row) -> Any:
+        """Give what is right for a row, as the task's metrics read it."""
+
+    @abstractmethod
+    def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
+        """Answer every row with the best constant rule that the training rows teach: [example] values."""
+
+    def describe(self, row: Row, item: Item) -> list[tuple[str, str]]:
+        """Say, for `preview`, what is trained on in an item: pairs of a name and its value in the user's terms."""
+        return [("reference", repr(self.reference(row)))]
+
+
+TASKS: Room[Task] = Room("taskloom.tasks", "task type")

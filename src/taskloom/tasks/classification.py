@@ -1,0 +1,96 @@
+"""One label of a text or of a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taskloom.tasks import Floats
+from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks._labels import LabelledTask, label_fault
+from taskloom.tasks._text import encode_texts, item_of, text_fault
+from taskloom.types import Item, Prediction, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class Classification(LabelledTask):
+    """Choose one label for a text, or for a pair of texts.
+
+    Prefer it for intents, sentiment, topics, entailment. Do not where several labels hold at once (`multi_label`) or
+    where labels are steps of a scale (`regression`).
+
+    Formula: ``loss_i = -log softmax(W dropout(h_i) + b)[label_i]`` with h_i the pooled vector of example i.
+
+    Shapes: output [sequence, label].
+
+    Options:
+        max_length: tokens after which a text is cut (256: sentences and short paragraphs fit).
+        pooling: "mean" of the tokens, or "first" token (mean: what sentence encoders were trained with).
+        dropout: on the pooled vector, 0.1 as in BERT.
+
+    Errors: `DataError` where training has fewer than two labels.
+
+    Golden example: rows {"text": "play some jazz", "label": "PlayMusic"}.
+    """
+
+    columns = {"text": "the text", "label": "its label: a text or a whole number"}
+    optional_columns = {"text_pair": "a second text, judged together with the first"}
+    identity_columns = ("text", "text_pair")
+    predicts = "label"
+    default_metrics = ("accuracy", "macro_f1")
+
+    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", dropout: float = 0.1) -> None:
+        super().__init__(max_length=max_length)
+        self.pooling = pooling
+        self.dropout = dropout
+
+    def fault(self, row: Row) -> str | None:
+        """Find empty texts and values that are no labels."""
+        return text_fault(row, "text", optional=("text_pair",)) or label_fault(row.get("label"), "label")
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
+        """Give one item of one sequence for each row."""
+        texts, pairs = [row["text"] for row in rows], [row.get("text_pair") for row in rows]
+        for row, sequence in zip(rows, encode_texts(tokenizer, texts, pairs, self.max_length), strict=True):
+            yield [item_of([sequence], label=self.ids.get(row.get("label"), -1))]
+
+    def head(self, width: int) -> nn.Module:
+        """Make the linear map from the pooled vector to the labels."""
+        return PooledHead(width, len(self.labels), self.pooling, self.dropout)
+
+    def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
+        """Give ``label`` [item] int64."""
+        return {"label": torch.tensor([item["label"] for item in items])}
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Give the cross-entropy of each item: [item]."""
+        return functional.cross_entropy(output, targets["label"], reduction="none")
+
+    def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
+        """Give the likeliest label, with all probabilities."""
+        probabilities = softmax(outputs[0][0])
+        best = int(probabilities.argmax())
+        named = {str(label): round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
+        return Prediction(self.labels[best], {"probabilities": named})
+
+    def reference(self, row: Row) -> Any:
+        """Give the row's label."""
+        return row["label"]
+
+    def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
+        """Answer with the most frequent training label."""
+        return [self.most_frequent(train)] * len(rows)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Give probabilities along the last axis."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities

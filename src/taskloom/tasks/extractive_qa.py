@@ -1,0 +1,244 @@
+"""The place in a text that answers a question."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taskloom.tasks import Floats, Task
+from taskloom.tasks._heads import TokenHead
+from taskloom.tasks._text import item_of, sequence_of, text_fault
+from taskloom.tasks.classification import softmax
+from taskloom.types import Item, Prediction, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CONSTANT_RULES = (1, 2, 3, 5, 8, 12, 20, 40, 10_000)
+"""How many words the constant answers of the baseline take from the context's beginning or end."""
+
+
+class ExtractiveQa(Task):
+    """Find the words of a text that answer a question, in the form of SQuAD; a question may have no answer.
+
+    Prefer it where the answer stands word for word in a text. Do not where the kinds of answer are known before
+    (`token_classification`).
+
+    Formula: ``loss_i = (CE(start_i) + CE(end_i)) / 2`` over the tokens of a window; a window without the answer points
+    at its first token. Score of an answer: ``start logit + end logit`` over all windows.
+
+    Shapes: output [sequence, token, 2].
+
+    Options:
+        max_length: tokens of a window, question included (384).
+        stride: tokens that neighbouring windows share (128).
+        max_answer_length: tokens of the longest answer (30).
+        n_best: how many answers are weighed and kept in the prediction's detail (20; 5 are kept).
+        null_threshold: how far "no answer" must lead to be given, where training has such rows (0.0).
+        dropout: on the tokens' vectors, 0.1 as in BERT.
+
+    Cost: a long text costs one sequence for each window.
+
+    Paper: Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, section 4.2.
+
+    Golden example: rows {"question": "Who left?", "context": "Ann left.", "answers": {"text": ["Ann"],
+    "answer_start": [0]}}.
+    """
+
+    columns = {
+        "question": "what is asked",
+        "context": "the text that holds the answer",
+        "answers": "`text` and `answer_start`, a list each; empty lists where there is no answer",
+    }
+    optional_columns = {"id": "the question's identifier"}
+    identity_columns = ("context",)
+    predicts = "text"
+    default_metrics = ("squad_f1", "exact_match")
+
+    def __init__(
+        self,
+        *,
+        max_length: Annotated[int, Field(ge=32)] = 384,
+        stride: Annotated[int, Field(ge=0)] = 128,
+        max_answer_length: Annotated[int, Field(ge=1)] = 30,
+        n_best: Annotated[int, Field(ge=1)] = 20,
+        null_threshold: float = 0.0,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(max_length=max_length)
+        self.stride = stride
+        self.max_answer_length = max_answer_length
+        self.n_best = n_best
+        self.null_threshold = null_threshold
+        self.dropout = dropout
+        self.unanswerable = False
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    def fault(self, row: Row) -> str | None:
+        """Find empty texts, answers of a wrong form, and answers that do not stand at their offset."""
+        found = text_fault(row, "question", "context")
+        answers = row.get("answers")
+        if found or not isinstance(answers, Mapping) or {"text", "answer_start"} - answers.keys():
+            return found or "have `text` and `answer_start` in `answers`"
+        texts, starts = answers["text"], answers["answer_start"]
+        if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+            return "have as many `answers.text` as `answers.answer_start`"
+        for text, start in zip(texts, starts, strict=True):
+            if not isinstance(text, str) or not isinstance(start, int) or start < 0 or not text.strip():
+                return f"have texts and offsets in `answers`, not `{text}` and `{start}`"
+            there = row["context"][start : start + len(text)]
+            if there != text:
+                return f"have its answer `{text}` at offset {start} of `context`, where `{there}` stands"
+        return None
+
+    def fit(self, rows: Sequence[Row]) -> None:
+        """Note whether training has questions without an answer."""
+        self.unanswerable = any(not row["answers"]["text"] for row in rows)
+
+    def state(self) -> dict[str, Any]:
+        """Give whether "no answer" can be said."""
+        return {"unanswerable": self.unanswerable}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take that back."""
+        self.unanswerable = bool(state["unanswerable"])
+
+    # --- to the backbone ------------------------------------------------------------------------------------------
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
+        """Give one item for each window of each row's context."""
+        batch = tokenizer(
+            [row["question"] for row in rows],
+            [row["context"] for row in rows],
+            truncation="only_second" if self.max_length else True,
+            max_length=self.max_length,
+            stride=min(self.stride, self.max_length // 2),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        windows: list[list[Item]] = [[] for _ in rows]
+        for index, owner in enumerate(batch["overflow_to_sample_mapping"]):
+            held = [kind == 1 for kind in batch.sequence_ids(index)]
+            offsets = [
+                pair if inside else (-1, -1) for pair, inside in zip(batch["offset_mapping"][index], held, strict=True)
+            ]
+            start, end = _target(rows[owner], offsets)
+            item = item_of(
+                [sequence_of(batch, index)],
+                start=start,
+                end=end,
+                begins=[pair[0] for pair in offsets],
+                ends=[pair[1] for pair in offsets],
+            )
+            windows[owner].append(item)
+        yield from windows
+
+    def head(self, width: int) -> nn.Module:
+        """Make the linear map from each token to its two scores: first and last of the answer."""
+        return TokenHead(width, 2, self.dropout)
+
+    # --- learning -------------------------------------------------------------------------------------------------
+
+    def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
+        """Give ``start`` and ``end`` [item], and ``allowed`` [item, token]: the context and the first token."""
+        allowed = torch.zeros(len(items), tokens, dtype=torch.bool)
+        for place, item in enumerate(items):
+            allowed[place, : len(item["begins"])] = torch.tensor(item["begins"]) >= 0
+            allowed[place, 0] = True
+        start, end = ([item[key] for item in items] for key in ("start", "end"))
+        return {"start": torch.tensor(start), "end": torch.tensor(end), "allowed": allowed}
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Give the mean of both cross-entropies of each item: [item]."""
+        scores = output.masked_fill(~targets["allowed"].unsqueeze(-1), float("-inf"))
+        start = functional.cross_entropy(scores[..., 0], targets["start"], reduction="none")
+        end = functional.cross_entropy(scores[..., 1], targets["end"], reduction="none")
+        return (start + end) / 2
+
+    # --- back to the user -----------------------------------------------------------------------------------------
+
+    def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
+        """Give the best answer over all windows, its place, and the runners-up."""
+        found: list[tuple[float, int, int]] = []
+        null = np.inf
+        for item, output in zip(items, outputs, strict=True):
+            inside = np.array(item["begins"]) >= 0
+            inside[0] = True
+            scores = np.where(inside[:, None], output[0], -np.inf).T
+            null = min(null, float(scores[:, 0].sum()))
+            found.extend(self._spans(scores, item))
+        found.sort(reverse=True)
+        kept: dict[str, tuple[float, int]] = {}
+        for score, begin, end in found[: self.n_best]:
+            kept.setdefault(row["context"][begin:end], (score, begin))
+        if self.unanswerable and (not found or null - found[0][0] > self.null_threshold):
+            kept = {"": (null, -1), **kept}
+        ranked = list(kept.items())
+        chances = softmax(np.array([score for _, (score, _) in ranked], dtype=np.float32))
+        best = [
+            {"text": text, "start": begin, "probability": round(float(chance), 6)}
+            for (text, (_, begin)), chance in zip(ranked, chances, strict=True)
+        ]
+        return Prediction(ranked[0][0], {"n_best": best[:5]})
+
+    def reference(self, row: Row) -> Any:
+        """Give the texts that count as right; none where there is no answer."""
+        return list(row["answers"]["text"])
+
+    def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
+        """Answer with the best constant rule on the training rows.
+
+        The rules: nothing; the commonest training answer; the first or the last n words of the context; all of it.
+        """
+        from taskloom.metrics.squad_f1 import SquadF1
+
+        texts = Counter(text for row in train for text in row["answers"]["text"])
+        commonest = texts.most_common(1)[0][0] if texts else ""
+        parts = [slice(count) for count in CONSTANT_RULES] + [slice(-count, None) for count in CONSTANT_RULES]
+        rules: list[Callable[[list[str]], str]] = [lambda _: "", lambda _: commonest, *map(_part_of, parts)]
+        sample = train[:1000]
+        words = [row["context"].split() for row in sample]
+        right = [self.reference(row) for row in sample]
+        best = max(rules, key=lambda rule: SquadF1().score([rule(w) for w in words], right))
+        return [best(row["context"].split()) for row in rows]
+
+    def describe(self, row: Row, item: Item) -> list[tuple[str, str]]:
+        """Show the answer that a window trains on."""
+        if not item["start"]:
+            return [("answer", "not in this window")]
+        return [("answer", row["context"][item["begins"][item["start"]] : item["ends"][item["end"]]])]
+
+    def _spans(self, scores: Floats, item: Item) -> Iterator[tuple[float, int, int]]:
+        """Give the likeliest spans of one window: score, first and last character."""
+        begins, ends = item["begins"], item["ends"]
+        first = np.argsort(-scores[0], kind="stable")[: self.n_best]
+        last = np.argsort(-scores[1], kind="stable")[: self.n_best]
+        for start in first:
+            for end in last:
+                if begins[start] >= 0 and begins[end] >= 0 and start <= end < start + self.max_answer_length:
+                    yield float(scores[0, start] + scores[1, end]), begins[start], ends[end]
+
+
+def _part_of(part: slice) -> Callable[[list[str]], str]:
+    """Make the rule that answers with some of the context's words."""
+    return lambda words: " ".join(words[part])
+
+
+def _target(row: Row, offsets: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Find the tokens that hold the first answer; (0, 0) where the window does not hold all of it."""
+    answers = row.get("answers") or {"text": []}
+    if not answers["text"]:
+        return 0, 0
+    begin = answers["answer_start"][0]
+    end = begin + len(answers["text"][0])
+    start_token = next((i for i, (a, b) in enumerate(offsets) if a >= 0 and a <= begin < b), None)
+    end_token = next((i for i, (a, b) in enumerate(offsets) if a >= 0 and a < end <= b), None)
+    return (0, 0) if start_token is None or end_token is None else (start_token, end_token)

@@ -1,0 +1,119 @@
+"""Any number of labels of a text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taskloom.tasks import Floats
+from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks._labels import LabelledTask, label_fault
+from taskloom.tasks._text import encode_texts, item_of, text_fault
+from taskloom.types import Item, Prediction, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class MultiLabel(LabelledTask):
+    """Choose every label that holds for a text: none, one or several.
+
+    Prefer it for topics, concerns, toxicity kinds. Do not where exactly one label holds (`classification`).
+
+    Formula: ``loss_i = (1/K) sum_k BCE(sigmoid(W dropout(h_i) + b)[k], [k in labels_i])`` over the K labels.
+
+    Shapes: output [sequence, label].
+
+    Options:
+        max_length: tokens after which a text is cut (256).
+        pooling: "mean" of the tokens, or "first" token.
+        dropout: on the pooled vector, 0.1 as in BERT.
+        threshold: probability from which a label is given, 0.5.
+
+    Errors: `DataError` where training has fewer than two labels.
+
+    Golden example: rows {"text": "late again and charged twice", "labels": ["delivery", "billing"]}.
+    """
+
+    columns = {"text": "the text", "labels": "the list of its labels, which may be empty"}
+    optional_columns = {"text_pair": "a second text, judged together with the first"}
+    identity_columns = ("text", "text_pair")
+    predicts = "labels"
+    default_metrics = ("micro_f1", "macro_f1")
+    label_column = "labels"
+
+    def __init__(
+        self,
+        *,
+        max_length: int = 256,
+        pooling: Pooling = "mean",
+        dropout: float = 0.1,
+        threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5,
+    ) -> None:
+        super().__init__(max_length=max_length)
+        self.pooling = pooling
+        self.dropout = dropout
+        self.threshold = threshold
+
+    def labels_of(self, row: Row) -> Iterable[Any]:
+        """Give all labels of a row."""
+        labels: list[Any] = row["labels"]
+        return labels
+
+    def fault(self, row: Row) -> str | None:
+        """Find empty texts, and labels that are no list of labels."""
+        labels = row.get("labels")
+        if not isinstance(labels, list):
+            found = "nothing" if labels is None else f"`{labels}`"
+            return text_fault(row, "text") or f"have a list in `labels`, not {found}"
+        faults = (label_fault(label, "labels") for label in labels)
+        return text_fault(row, "text", optional=("text_pair",)) or next(filter(None, faults), None)
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
+        """Give one item of one sequence for each row."""
+        texts, pairs = [row["text"] for row in rows], [row.get("text_pair") for row in rows]
+        for row, sequence in zip(rows, encode_texts(tokenizer, texts, pairs, self.max_length), strict=True):
+            held = set(row.get("labels") or ())
+            yield [item_of([sequence], labels=[int(label in held) for label in self.labels])]
+
+    def head(self, width: int) -> nn.Module:
+        """Make the linear map from the pooled vector to the labels."""
+        return PooledHead(width, len(self.labels), self.pooling, self.dropout)
+
+    def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
+        """Give ``labels`` [item, label] float32, 1 where a label holds."""
+        return {"labels": torch.tensor([item["labels"] for item in items], dtype=torch.float32)}
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Give the mean binary cross-entropy of each item's labels: [item]."""
+        return functional.binary_cross_entropy_with_logits(output, targets["labels"], reduction="none").mean(dim=1)
+
+    def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
+        """Give the labels at or above the threshold, with all probabilities."""
+        probabilities = 1 / (1 + np.exp(-outputs[0][0].astype(np.float64)))
+        chosen = [label for label, p in zip(self.labels, probabilities, strict=True) if p >= self.threshold]
+        named = {str(label): round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
+        return Prediction(chosen, {"probabilities": named})
+
+    def reference(self, row: Row) -> Any:
+        """Give the row's labels."""
+        return row["labels"]
+
+    def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
+        """Answer with the set of most frequent labels that has the best micro F1 on the training rows."""
+        counts = Counter(label for row in train for label in row["labels"])
+        ranked = sorted(self.labels, key=lambda label: -counts[label])
+        total, best, best_f1, hits = sum(counts.values()), 1, 0.0, 0
+        for size, label in enumerate(ranked, start=1):
+            hits += counts[label]
+            f1 = 2 * hits / (total + size * len(train))
+            if f1 > best_f1:
+                best, best_f1 = size, f1
+        return [ranked[:best]] * len(rows)

@@ -1,0 +1,71 @@
+"""A number for a text or a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from taskloom.tasks import Floats
+from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks._number import NumberTask
+from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
+from taskloom.types import Item, Prediction, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class Regression(NumberTask):
+    """Give a number to a text, or to a pair of texts read together.
+
+    Prefer it for ratings, urgency, scores of quality. Do not for the likeness of two texts where many pairs are to be
+    compared later (`similarity` gives each text a vector).
+
+    Formula: ``loss_i = ((W dropout(h_i) + b) - (y_i - mean)/spread)^2`` with mean and standard deviation of training.
+
+    Shapes: output [sequence, 1].
+
+    Options:
+        max_length: tokens after which a text is cut (256).
+        pooling: "mean" of the tokens, or "first" token.
+        dropout: on the pooled vector, 0.1 as in BERT.
+
+    Errors: `DataError` where all training numbers are the same.
+
+    Golden example: rows {"text": "the server is on fire", "label": 0.95}.
+    """
+
+    columns = {"text": "the text", "label": "a number"}
+    optional_columns = {"text_pair": "a second text, read together with the first"}
+    identity_columns = ("text", "text_pair")
+    default_metrics = ("pearson", "spearman", "mse")
+
+    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", dropout: float = 0.1) -> None:
+        super().__init__(max_length=max_length)
+        self.pooling = pooling
+        self.dropout = dropout
+
+    def fault(self, row: Row) -> str | None:
+        """Find empty texts and values that are no numbers."""
+        return text_fault(row, "text", optional=("text_pair",)) or number_fault(row.get("label"), "label")
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
+        """Give one item of one sequence for each row."""
+        texts, pairs = [row["text"] for row in rows], [row.get("text_pair") for row in rows]
+        for row, sequence in zip(rows, encode_texts(tokenizer, texts, pairs, self.max_length), strict=True):
+            yield [item_of([sequence], number=self.target_of(row))]
+
+    def head(self, width: int) -> nn.Module:
+        """Make the linear map from the pooled vector to one number."""
+        return PooledHead(width, 1, self.pooling, self.dropout)
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Give the squared error of each item in standard deviations: [item]."""
+        error: Tensor = output[:, 0] - (targets["number"] - self.mean) / self.spread
+        return error.square()
+
+    def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
+        """Give the number in the user's scale."""
+        return Prediction(round(float(outputs[0][0, 0]) * self.spread + self.mean, 6))

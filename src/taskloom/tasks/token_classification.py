@@ -1,0 +1,187 @@
+"""A tag for every token of a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taskloom.tasks import Floats
+from taskloom.tasks._heads import TokenHead, padded
+from taskloom.tasks._labels import LabelledTask
+from taskloom.tasks._text import item_of, sequence_of
+from taskloom.types import Item, Prediction, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""The target of a token that no loss is formed on: special tokens, padding, all but the first piece of a word."""
+
+
+class TokenClassification(LabelledTask):
+    """Give every token of a sentence a tag: entities, slots, parts of speech.
+
+    Prefer it where the answer lies in the text and its kinds are known. Do not where a question asks for one place
+    (`extractive_qa`).
+
+    Formula: ``loss_i = mean_w -log softmax(W dropout(h_w) + b)[tag_w]`` over the words w of example i; a word is read
+    at its first sub-word piece.
+
+    Shapes: output [sequence, token, label].
+
+    Options:
+        max_length: sub-word tokens after which a sentence is cut (256); words beyond it are tagged "O".
+        scheme: "bio" (tags are O, B-x, I-x; decoding never gives I-x without a B-x or I-x before it) or "plain".
+        dropout: on the tokens' vectors, 0.1 as in BERT.
+
+    Errors: `DataError` where training has fewer than two tags.
+
+    Golden example: rows {"tokens": ["to", "New", "York"], "tags": ["O", "B-city", "I-city"]}.
+    """
+
+    columns = {"tokens": "the list of words", "tags": "the list of their tags, of the same length"}
+    identity_columns = ("tokens",)
+    predicts = "tags"
+    default_metrics = ("span_f1",)
+    label_column = "tags"
+
+    def __init__(self, *, max_length: int = 256, scheme: Literal["bio", "plain"] = "bio", dropout: float = 0.1) -> None:
+        super().__init__(max_length=max_length)
+        self.scheme = scheme
+        self.dropout = dropout
+
+    def labels_of(self, row: Row) -> Iterable[Any]:
+        """Give all tags of a row."""
+        tags: list[Any] = row["tags"]
+        return tags
+
+    def fault(self, row: Row) -> str | None:
+        """Find empty sentences, tags and tokens of different length, and tags outside the scheme."""
+        tokens, tags = row.get("tokens"), row.get("tags")
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            return "have a list of texts in `tokens`"
+        if not any(token.strip() for token in tokens):
+            return "have text in `tokens`, which is empty"
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            return "have a list of texts in `tags`"
+        if len(tokens) != len(tags):
+            return f"have as many `tags` as `tokens`, not {len(tags)} and {len(tokens)}"
+        wrong = [tag for tag in tags if tag != "O" and (tag[:2] not in {"B-", "I-"} or len(tag) < 3)]
+        if wrong and self.scheme == "bio":
+            return f"have tags of the form O, B-x or I-x in `tags`, not `{wrong[0]}`; set `scheme: plain` for others"
+        return None
+
+    def fit(self, rows: Sequence[Row]) -> None:
+        """Take the tags of the training rows, and B-x beside every I-x, so that decoding can begin a span."""
+        super().fit(rows)
+        if self.scheme == "bio":
+            begins = {f"B-{tag[2:]}" for tag in self.labels if tag.startswith("I-")}
+            self._set(sorted({*self.labels, *begins, "O"}))
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
+        """Give one item of one sequence for each row, each word's tag at its first piece."""
+        batch = tokenizer(
+            [row["tokens"] for row in rows], is_split_into_words=True, truncation=True, max_length=self.max_length
+        )
+        for index, row in enumerate(rows):
+            words = batch.word_ids(index)
+            first = [word is not None and word not in words[:place] for place, word in enumerate(words)]
+            pieces = [place for place, is_first in enumerate(first) if is_first]
+            tags = row.get("tags") or []
+            labels = [IGNORED] * len(words)
+            for place in pieces:
+                if words[place] < len(tags):
+                    labels[place] = self.ids.get(tags[words[place]], IGNORED)
+            positions, held = pieces, [words[place] for place in pieces]
+            yield [item_of([sequence_of(batch, index)], tags=labels, positions=positions, words=held)]
+
+    def head(self, width: int) -> nn.Module:
+        """Make the linear map from each token to the tags."""
+        return TokenHead(width, len(self.labels), self.dropout)
+
+    def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
+        """Give ``tags`` [item, token] int64, -100 where no loss is formed."""
+        return {"tags": padded([item["tags"] for item in items], tokens, IGNORED)}
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Give the mean cross-entropy over each item's words: [item]."""
+        tags = targets["tags"]
+        each = functional.cross_entropy(output.transpose(1, 2), tags, reduction="none", ignore_index=IGNORED)
+        return each.sum(dim=1) / (tags != IGNORED).sum(dim=1).clamp(min=1)
+
+    def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
+        """Give the likeliest sequence of tags that the scheme allows; words without a piece are "O"."""
+        item, logits = items[0], outputs[0][0]
+        scores = log_softmax(logits[item["positions"]])
+        path = best_path(scores, self._allowed()) if self.scheme == "bio" else scores.argmax(axis=1)
+        outside = "O" if self.scheme == "bio" else self.labels[0]
+        tags = [outside] * len(row["tokens"])
+        sure = [1.0] * len(tags)
+        for place, word in enumerate(item["words"]):
+            tags[word] = self.labels[int(path[place])]
+            sure[word] = round(float(np.exp(scores[place, path[place]])), 6)
+        return Prediction(tags, {"probabilities": sure})
+
+    def reference(self, row: Row) -> Any:
+        """Give the row's tags."""
+        return row["tags"]
+
+    def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
+        """Answer with the most frequent training tag for every word."""
+        tag = Counter(tag for row in train for tag in row["tags"]).most_common(1)[0][0]
+        return [[tag] * len(row["tokens"]) for row in rows]
+
+    def describe(self, row: Row, item: Item) -> list[tuple[str, str]]:
+        """List each word with its tag."""
+        tags = row.get("tags") or []
+        return [("tags", "  ".join(f"{word}/{tag}" for word, tag in zip(row["tokens"], tags, strict=False)))]
+
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Give [label, label], true where the second tag may follow the first; the last row is the sentence's start."""
+        size = len(self.labels)
+        allowed = np.ones((size + 1, size), dtype=bool)
+        for follower, tag in enumerate(self.labels):
+            if tag.startswith("I-"):
+                allowed[:, follower] = False
+                for before in (f"B-{tag[2:]}", tag):
+                    allowed[self.ids[before], follower] = True
+        return allowed
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Give log-probabilities along the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def best_path(scores: Floats, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Find the sequence of labels with the greatest sum of scores among the allowed ones (Viterbi).
+
+    Args:
+        scores: [word, label].
+        allowed: [label + 1, label]; the last row says which labels may come first.
+
+    Returns:
+        [word] label indices.
+    """
+    penalty = np.where(allowed, 0.0, -np.inf)
+    if not len(scores):
+        return np.zeros(0, dtype=np.int64)
+    total = scores[0] + penalty[-1]
+    back = np.zeros(scores.shape, dtype=np.int64)
+    for word in range(1, len(scores)):
+        arriving = total[:, None] + penalty[:-1]
+        back[word] = arriving.argmax(axis=0)
+        total = arriving.max(axis=0) + scores[word]
+    path = np.empty(len(scores), dtype=np.int64)
+    path[-1] = total.argmax()
+    for word in range(len(scores) - 1, 0, -1):
+        path[word - 1] = back[word, path[word]]
+    return path

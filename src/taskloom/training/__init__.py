@@ -1,0 +1,1 @@
+"""Training: the objective, the Trainer, and what is shown and written while it runs."""

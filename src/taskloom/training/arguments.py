@@ -1,0 +1,54 @@
+"""From the run file's `training:` to transformers' TrainingArguments and the length of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from taskloom.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is.
+
+    Attributes:
+        updates: optimizer steps.
+        steps: micro-batches of this process.
+        epoch_steps: micro-batches that count as one epoch: the rows of all tasks together, once.
+    """
+
+    updates: int
+    steps: int
+    epoch_steps: int
+
+
+def training_arguments(training: Mapping[str, Any], folder: Path, *, evaluates: bool) -> transformers.TrainingArguments:
+    """Make TrainingArguments whose checkpoints lie in `folder`; without a validation split nothing is evaluated."""
+    values = dict(training)
+    if not evaluates:
+        values |= {"eval_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None}
+    arguments = transformers.TrainingArguments(output_dir=str(folder), **values)
+    if arguments.world_size > 1 or arguments.n_gpu > 1:
+        found = f"{max(arguments.world_size, arguments.n_gpu)} processes or devices"
+        fix = "Run one process on one device: `CUDA_VISIBLE_DEVICES=0 taskloom train …`"
+        raise ConfigError(Fault("training", "run in one process on one device", found, fix))
+    return arguments
+
+
+def run_length(arguments: transformers.TrainingArguments, items: int) -> Length:
+    """Work out the number of steps as transformers does: `max_steps`, else `num_train_epochs`.
+
+    Args:
+        arguments: with batch size and accumulation.
+        items: training items of all tasks together.
+    """
+    accumulation = arguments.gradient_accumulation_steps
+    epoch_updates = math.ceil(items / (arguments.per_device_train_batch_size * accumulation))
+    updates = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch_updates)
+    return Length(updates, updates * accumulation, epoch_updates * accumulation)

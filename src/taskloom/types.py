@@ -1,0 +1,130 @@
+"""The nouns that travel between the rooms, and the legend of axes.
+
+Axes, as used in every docstring: ``task``, ``example`` (one row of the user's data), ``sequence`` (one row of the
+backbone's input; an example has one or several), ``token``, ``width``, ``label``, ``param``, ``resample``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Row = dict[str, Any]
+"""One example as the user wrote it, its columns under the names that its task knows."""
+
+Item = dict[str, Any]
+"""One example, or one window of it, as the backbone reads it.
+
+``input_ids``: [sequence, token] as nested lists; ``token_type_ids``: the same where the tokenizer gives them; ``row``:
+the example's place in its split; further keys are what its task needs to form the loss and to decode.
+"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one example, in the user's terms.
+
+    Attributes:
+        value: the answer: a label, a list of labels or tags, a number, a text.
+        detail: what else can be told (probabilities, runners-up, places), ready for JSON.
+    """
+
+    value: Any
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one task on one split, with its bootstrap interval.
+
+    Attributes:
+        task: the task's name, or "composite" for the run's one number.
+        split: "train", "validation" or "test".
+        metric: the metric's name in its room.
+        value: the metric of all examples.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: how many examples were scored.
+        baseline: what the best constant answer gets on the same examples; None where there is none.
+        group: the group of examples, None for all.
+    """
+
+    task: str
+    split: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    baseline: float | None = None
+    group: str | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Give the line of scores.jsonl, in its fixed order of keys."""
+        row = asdict(self)
+        order = ("task", "split", "group", "metric", "value", "low", "high", "n", "baseline")
+        return {key: row[key] for key in order}
+
+
+@dataclass
+class Part:
+    """The sequences of one task inside a chunk.
+
+    Attributes:
+        sequences: which rows of the chunk are this task's: [sequence] int64, in the order of its items.
+        sizes: how many sequences each item has: one number per item.
+        targets: what the task's loss needs beside the head's output.
+        items: the items themselves, in order.
+    """
+
+    sequences: Tensor
+    sizes: Sequence[int]
+    targets: dict[str, Tensor]
+    items: Sequence[Item]
+
+
+@dataclass
+class Chunk:
+    """A rectangle of sequences of like length, of one or several tasks, for one forward pass.
+
+    Attributes:
+        inputs: the backbone's arguments: ``input_ids`` and ``attention_mask`` [sequence, token] int64, and
+            ``token_type_ids`` where the tokenizer gives them.
+        parts: task name -> its share of the rows.
+    """
+
+    inputs: dict[str, Tensor]
+    parts: dict[str, Part]
+
+    def to(self, device: Any, non_blocking: bool = False) -> Self:
+        """Move every tensor to a device, in place."""
+        self.inputs = {key: value.to(device, non_blocking=non_blocking) for key, value in self.inputs.items()}
+        for part in self.parts.values():
+            part.sequences = part.sequences.to(device, non_blocking=non_blocking)
+            part.targets = {key: value.to(device, non_blocking=non_blocking) for key, value in part.targets.items()}
+        return self
+
+
+@dataclass
+class Step:
+    """What one item of the training loader holds: the chunks of one micro-batch.
+
+    Attributes:
+        chunks: rectangles, cut by length; the step's meaning does not depend on the cut.
+        tokens: task name -> useful tokens (without padding) in the step.
+        examples: task name -> items drawn in the step.
+    """
+
+    chunks: list[Chunk]
+    tokens: dict[str, int]
+    examples: dict[str, int]
+
+    def to(self, device: Any, non_blocking: bool = False) -> Self:
+        """Move every tensor to a device, in place."""
+        for chunk in self.chunks:
+            chunk.to(device, non_blocking=non_blocking)
+        return self
