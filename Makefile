@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Without an NVIDIA driver the CPU build of torch is taken; PyTorch's own index has it for every system.
-TORCH ?= torch>=2.6
+# The torch that the tests ran with; without an NVIDIA driver its CPU build, which PyTorch's own index has for every system.
+TORCH ?= torch==2.13.0
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
 .PHONY: quickstart test test-slow lint recipe clean

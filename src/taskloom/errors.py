@@ -18,6 +18,8 @@ An error carries one or more `Fault`s. A fault is one sentence:
 from __future__ import annotations
 
 import difflib
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -45,10 +47,7 @@ class Fault:
 
     def __str__(self) -> str:
         parts = [f"`{self.where}` should {self.requirement}."]
-        if self.found:
-            parts.append(f"Found {self.found}.")
-        if self.fix:
-            parts.append(self.fix if self.fix.endswith((".", "?", "!")) else f"{self.fix}.")
+        parts += [_ended(words) for words in (self.found and f"Found {self.found}", self.fix) if words]
         text = " ".join(parts)
         return f"{self.source}: {text}" if self.source else text
 
@@ -110,6 +109,12 @@ class InterruptedRunError(TaskloomError):
     exit_code = 130
 
 
+def said(error: BaseException, limit: int = 240) -> str:
+    """Give the first sentence of what another library says, without its full stop."""
+    sentence = re.split(r"(?<=[.!?]) (?=[A-Z])", " ".join(str(error).split()))[0]
+    return textwrap.shorten(sentence, limit, placeholder=" …").rstrip(" .")
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Say which of `options` the user may have meant by `name`.
 
@@ -127,3 +132,7 @@ def listed(names: Sequence[str], limit: int = 30) -> str:
     """Write names as a short list, cut after `limit`."""
     shown = ", ".join(f"`{name}`" for name in names[:limit])
     return f"{shown}, … ({len(names)} in all)" if len(names) > limit else shown
+
+
+def _ended(words: str) -> str:
+    return words if words.endswith((".", "?", "!")) else f"{words}."

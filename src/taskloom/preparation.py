@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taskloom.batches.chunks import Padding
 from taskloom.batches.draws import Draws
 from taskloom.batches.steps import Steps
-from taskloom.config import Config
+from taskloom.config import MEMORY, Config
 from taskloom.data import SPLITS, Corpus, load
 from taskloom.data.cache import Items, tokenised
 from taskloom.errors import ConfigError, DataError, Fault
@@ -126,6 +126,10 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
     faults: list[Fault] = []
     for name, task in tasks.items():
         section = config.tasks[name]
+        if name not in rows and isinstance(section.data, str) and section.data.startswith(MEMORY):
+            fix = f"Give them as `rows={{'{name}': [...]}}`"
+            faults.append(Fault(f"tasks.{name}.data", "come with rows in memory", "none", fix))
+            continue
         try:
             corpora[name] = load(
                 name,
@@ -136,7 +140,7 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
                 seed=config.training["seed"],
                 validation=config.splits.validation,
                 test=config.splits.test,
-                group="group" if "group" in section.columns else None,
+                group="group" if config.splits.by == "group" else None,
             )
         except DataError as error:
             faults.extend(error.faults)

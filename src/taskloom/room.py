@@ -16,9 +16,12 @@ import typing
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from taskloom.errors import ConfigError, Fault, nearest
+from taskloom.errors import ConfigError, Fault, nearest, said
 
 Method = TypeVar("Method")
+
+IMPORT_ERRORS = (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError)
+"""What comes of a name that leads nowhere, and of a module that is broken."""
 
 
 def class_name(name: str) -> str:
@@ -46,7 +49,7 @@ class Room(Generic[Method]):
         """Import the method called `name`.
 
         Raises:
-            ConfigError: there is no such method, or its file does not define its class.
+            ConfigError: there is no such method, it cannot be imported, or it is none of the room's kind.
         """
         if ":" in name:
             module_name, _, attribute = name.partition(":")
@@ -57,15 +60,20 @@ class Room(Generic[Method]):
             raise ConfigError(Fault(name, f"be a {self.noun} that Taskloom has", f"`{name}`", fix))
         try:
             method: type[Method] = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
-            requirement = f"be importable as a {self.noun} (`package.module:ClassName`)"
-            raise ConfigError(Fault(name, requirement, str(error))) from error
+        except IMPORT_ERRORS as error:
+            requirement = f"be a {self.noun} that can be imported as `package.module:ClassName`"
+            fix = "Install its package, or put its folder on PYTHONPATH"
+            raise ConfigError(Fault(name, requirement, f"`{name}` ({said(error)})", fix)) from error
+        base = self._base()
+        if not (isinstance(method, type) and issubclass(method, base)):
+            requirement = f"be a {self.noun}, a class made from `{base.__module__}.{base.__qualname__}`"
+            raise ConfigError(Fault(name, requirement, f"`{name}`"))
         return method
 
     def options(self, name: str) -> dict[str, tuple[Any, Any]]:
         """Give the options of a method: name -> (type, default); a required one has ``...`` for its default."""
         initialiser = self.load(name).__init__
-        hints = typing.get_type_hints(initialiser)
+        hints = typing.get_type_hints(initialiser, include_extras=True)
         options = {}
         for parameter in inspect.signature(initialiser).parameters.values():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
@@ -80,6 +88,12 @@ class Room(Generic[Method]):
             if isinstance(node, ast.ClassDef) and node.name == class_name(name):
                 return (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
         return ""
+
+    def _base(self) -> type:
+        """Give the abstract class in the room's ``__init__`` that its methods are made from."""
+        classes = vars(importlib.import_module(self.package)).values()
+        own = (each for each in classes if inspect.isabstract(each) and each.__module__ == self.package)
+        return next(own, object)
 
     def _folder(self) -> Path:
         spec = importlib.util.find_spec(self.package)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 from rich.console import Console
-from transformers.trainer_utils import get_last_checkpoint
 
-from taskloom.config import Config, load_config, read_config
+from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
 from taskloom.data.cache import Items
 from taskloom.environment import environment
@@ -24,6 +23,7 @@ from taskloom.record import Record, write_json, write_text
 from taskloom.tasks import Task
 from taskloom.training.arguments import Length, run_length, training_arguments
 from taskloom.training.callbacks import Interruption, ProgressView, StepRecorder
+from taskloom.training.checkpoints import last_checkpoint
 from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
 from taskloom.types import Item, Prediction, Row, Score
@@ -62,16 +62,17 @@ class Session:
         config: the run.
         prepared: its data.
         folder: where checkpoints go.
+        model: a model that is trained already; None builds one.
     """
 
-    def __init__(self, config: Config, prepared: Prepared, folder: Path) -> None:
+    def __init__(self, config: Config, prepared: Prepared, folder: Path, model: MultiTaskModel | None = None) -> None:
         self.config = config
         self.prepared = prepared
         self.evaluates = all("validation" in items for items in prepared.items.values())
         self.arguments = training_arguments(config.training, folder, evaluates=self.evaluates)
         self.length: Length = run_length(self.arguments, prepared.training_items())
         self.steps = prepared.plan(self.length)
-        self.model: MultiTaskModel = build_model(config.model, prepared.tasks, seed=config.training["seed"])
+        self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])
 
     def objective(self) -> Objective:
         """Make the objective of the run's weights and mixture."""
@@ -285,8 +286,13 @@ def train(
     return Run(out)
 
 
-def evaluate(folder: str | Path, splits: Sequence[str] | None = None) -> list[Score]:
-    """Score a finished run again: on the splits of its run file, or on others; rewrites scores and predictions.
+def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: InMemory | None = None) -> list[Score]:
+    """Score a finished run again; rewrites scores and predictions.
+
+    Args:
+        folder: the run folder.
+        splits: which splits; by default those of the run file.
+        rows: the rows in memory that the run was trained with, where it was.
 
     Raises:
         RunFolderError: the folder holds no finished run.
@@ -295,7 +301,7 @@ def evaluate(folder: str | Path, splits: Sequence[str] | None = None) -> list[Sc
     model, tasks, _ = run.loaded()
     config = read_config(run.record.run_yaml)
     wanted = list(splits or config.evaluation.splits)
-    prepared = prepare(config)
+    prepared = prepare(config, rows=rows)
     unlike = [name for name, task in prepared.tasks.items() if task.state() != tasks[name].state()]
     if unlike:
         fix = "Bring the data back to what the run was trained on"
@@ -305,16 +311,19 @@ def evaluate(folder: str | Path, splits: Sequence[str] | None = None) -> list[Sc
     missing = [split for split in wanted if not any(split in items for items in prepared.items.values())]
     if missing:
         raise RunFolderError(Fault("split", "be one that the run's data has", f"`{missing[0]}`"))
-    session = Session(config, prepared, run.record.checkpoints)
-    session.model = model.to(session.arguments.device)
+    session = Session(config, prepared, run.record.checkpoints, model)
+    model.to(session.arguments.device)
     return session.score(wanted, run.record)
 
 
 def _fit(session: Session, record: Record, console: Console, callbacks: Sequence[transformers.TrainerCallback]) -> int:
     """Train from the last checkpoint or from the start; returns the last step."""
-    checkpoint = get_last_checkpoint(str(record.checkpoints)) if record.checkpoints.is_dir() else None
-    step = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
+    checkpoint = last_checkpoint(record.checkpoints)
+    step = checkpoint.step if checkpoint else 0
     record.truncate_steps(step)
+    if checkpoint and checkpoint.ended(session.length.updates):
+        session.trainer().take_up_end(checkpoint)
+        return step
     if checkpoint:
         console.print(f"going on from step {step} of {session.length.updates}")
     judged = session.prepared.judged
@@ -325,7 +334,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
             # Nothing of the recorder's needs the trainer before the first step ends.
             recorder = StepRecorder(record, lambda: trainer.step_record if trainer else {})
             trainer = session.trainer([recorder, view, interruption, *callbacks])
-            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
             step = trainer.state.global_step
     except TaskloomError:
         record.write_state("failed", trainer.state.global_step if trainer else step)
@@ -343,7 +352,7 @@ def _identity(config: Config, rows: InMemory | None) -> str:
     """Give the text of run.yaml; rows in memory are named by their digest."""
     for name in rows or {}:
         digest = hashlib.sha256(repr(rows[name]).encode()).hexdigest()[:16]  # type: ignore[index]
-        config.tasks[name].data = f"memory:{digest}"
+        config.tasks[name].data = f"{MEMORY}:{digest}"
     return config.as_yaml()
 
 

@@ -99,5 +99,5 @@ def test_a_split_that_skipping_empties_is_a_fault():
 def test_what_fitting_raises_is_shown_with_the_task_and_beside_the_rows():
     assert message(train=({"text": "a", "label": "x"}, {"text": "", "label": "y"})).splitlines() == [
         "`train.jsonl:2` should have text in `text`, not ``.",
-        "tasks.t: `label` should have two labels or more in training. Found only `x`.",
+        "`tasks.t.columns.label` should have two labels or more in training. Found only `x`.",
     ]

@@ -1,4 +1,4 @@
-"""Which items each step draws: quotas by largest remainder, rows by seeded permutation.
+"""Which items each step draws: quotas that follow each task's share, rows by seeded permutation.
 
 Everything is a pure function of seed and step, so a run that is resumed draws what a run never killed would draw.
 """
@@ -11,12 +11,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDING = 1e-6
+"""What sums of floating-point shares may be off by, in rows."""
+
 
 class Draws:
     """The plan of a run: for every step, how many items of each task, and which.
 
-    Quotas are stratified: a step of B rows holds ``q_t B`` rows of task t, rounded by largest remainder with the
-    remainder carried to the next step, so that after s steps each task has had ``q_t B s`` rows give or take one.
+    Quotas are stratified: a step of B rows holds ``q_t B`` rows of task t, rounded so that after s steps each task has
+    had ``q_t B s`` rows give or take less than one; see `quotas`.
 
     Args:
         sizes: task -> number of its items.
@@ -67,7 +70,12 @@ class Draws:
 
 
 def quotas(expected: NDArray[np.float64], rows: int, steps: int) -> NDArray[np.int64]:
-    """Round expected rows per step to whole rows by largest remainder, carrying the remainder on.
+    """Round expected rows per step to whole rows, so that no task is ever a whole row ahead of its share or behind it.
+
+    A task's next row may be given in a step where its share has begun to reach into that row, and must be given where
+    its share fills it. Rows that must be given come first; the others follow by how soon they will have to be. Given
+    in that order no row is ever late (earliest deadline first, which is optimal for unit jobs: Horn, Some simple
+    scheduling algorithms, 1974).
 
     Args:
         expected: [task] rows that each task should have in a step; they add up to `rows`.
@@ -75,19 +83,19 @@ def quotas(expected: NDArray[np.float64], rows: int, steps: int) -> NDArray[np.i
         steps: how many.
 
     Returns:
-        [step, task] whole rows; each step adds up to `rows`.
+        [step, task] whole rows, none negative; each step adds up to `rows`.
     """
-    carried = np.zeros(len(expected))
+    held = np.zeros(len(expected), dtype=np.int64)
     result = np.empty((steps, len(expected)), dtype=np.int64)
     for step in range(steps):
-        wanted = expected + carried
-        given = np.maximum(np.floor(wanted + 1e-9), 0).astype(np.int64)
+        share = expected * (step + 1)
+        given = np.maximum(np.floor(share + ROUNDING).astype(np.int64) - held, 0)
         rest = rows - int(given.sum())
-        order = np.argsort(-(wanted - given), kind="stable")
-        if rest > 0:
-            given[order[:rest]] += 1
-        for place in order[::-1][: max(-rest, 0)]:
-            given[place] -= 1
-        carried = wanted - given
+        if rest:
+            open_ = np.flatnonzero(np.ceil(share - ROUNDING).astype(np.int64) > held + given)
+            due = np.ceil((held + given + 1)[open_] / expected[open_] - ROUNDING)
+            behind = (share - held - given)[open_]
+            given[open_[np.lexsort((-behind, due))[:rest]]] += 1
+        held += given
         result[step] = given
     return result

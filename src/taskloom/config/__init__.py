@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from taskloom.config.document import Document, dump, override, parse_document, read_document
+from taskloom.config.document import Document, document_of, dump, override, parse_document, read_document
 from taskloom.config.faults import to_faults, unknown_key
 from taskloom.config.schema import (
     ADAPTERS_REFUSED,
@@ -29,11 +29,14 @@ from taskloom.config.schema import (
     mixture_model,
     task_model,
 )
-from taskloom.config.training import renamed_faults, training_model
-from taskloom.errors import ConfigError, Fault, nearest
+from taskloom.config.training import followed, renamed_faults, tracker_faults, training_model
+from taskloom.errors import ConfigError, Fault, listed, nearest, said
 from taskloom.room import Room
 
 __all__ = ["Config", "json_schema", "load_config", "read_config"]
+
+MEMORY = "memory"
+"""What `data:` says where rows are given in Python; run.yaml adds their digest."""
 
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -100,6 +103,8 @@ class Config:
         return dump(self.resolved())
 
     def _place(self, data: str) -> str:
+        if data.startswith(MEMORY):
+            return data
         path = Path(self.data_root, data).expanduser()
         looks_local = path.exists() or data.startswith((".", "/", "~")) or Path(data).suffix
         return str(path.resolve()) if looks_local or self.data_root != "." else data
@@ -122,7 +127,7 @@ def read_config(path: str | Path, assignments: Sequence[str] = ()) -> Config:
 
 def load_config(values: Mapping[str, Any] | str, assignments: Sequence[str] = ()) -> Config:
     """Check a run given as a mapping or as YAML text; raises `ConfigError` as `read_config` does."""
-    document = parse_document(values if isinstance(values, str) else dump(values), "config")
+    document = parse_document(values, "config") if isinstance(values, str) else document_of(values)
     override(document, assignments)
     return _check(document)
 
@@ -131,15 +136,17 @@ def _check(document: Document) -> Config:
     """Validate all sections, gathering the faults of each before telling any."""
     values = dict(document.values)
     faults: list[Fault] = []
-    special = {key: values.pop(key, None) or {} for key in ("tasks", "mixture", "training")}
+    special = {key: values.pop(key, None) for key in ("tasks", "mixture", "training")}
+    special = {key: {} if value is None else value for key, value in special.items()}
     base = _validate(ConfigBase, values, document, (), faults, also_known=list(special))
     tasks = _tasks(special["tasks"], document, faults)
-    mixture = _mixture(special["mixture"], tasks, document, faults)
+    mixture = _mixture(special["mixture"], special["tasks"], document, faults)
     training = _training(special["training"], document, faults)
-    if isinstance(base, ConfigBase):
-        base.model.adapter = _adapter(base.model.adapter, document, faults)
+    model = values.get("model")
+    adapter = _adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
     if faults or not isinstance(base, ConfigBase):
         raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
+    base.model.adapter = adapter
     sections = {name: getattr(base, name) for name in ConfigBase.model_fields}
     return Config(**sections, tasks=tasks, mixture=mixture, training=training, document=document)
 
@@ -155,7 +162,7 @@ def _validate(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        found = to_faults(error, model, document, prefix)
+        found = to_faults(error, model, values, document, prefix)
     for fault in found:
         top = fault.where
         if also_known and "." not in top and "be a key" in fault.requirement:
@@ -167,7 +174,8 @@ def _validate(
 def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, TaskSection]:
     if not isinstance(values, dict) or not values:
         fix = "Write `tasks:` and under it `NAME: {type: classification, data: FOLDER}`"
-        faults.append(Fault("tasks", "name at least one task", "nothing", fix, document.source(("tasks",))))
+        found = f"`{values}`" if values else "nothing"
+        faults.append(Fault("tasks", "name at least one task", found, fix, document.source(("tasks",))))
         return {}
     tasks = {}
     for name, section in values.items():
@@ -176,12 +184,26 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
             requirement = "be a name of letters, digits, `_` and `-` other than `composite`"
             faults.append(Fault(f"tasks.{name}", requirement, f"`{name}`", source=document.source(path)))
             continue
-        model = _room_model(TASK_ROOM, task_model, section, "type", path, document, faults) or TaskSection
-        checked = _validate(model, section, document, path, faults if model is not TaskSection else [])
-        if isinstance(checked, TaskSection) and model is not TaskSection:
+        if not isinstance(section, dict):
+            found = "nothing" if section is None else f"`{section}`"
+            fix = f"Write `{name}: {{type: classification, data: FOLDER}}`"
+            faults.append(Fault(f"tasks.{name}", "be a mapping", found, fix, document.source(path)))
+            continue
+        model = _room_model(TASK_ROOM, task_model, section, "type", path, document, faults)
+        if model is None:
+            _common_keys(section, path, document, faults)
+            continue
+        checked = _validate(model, section, document, path, faults)
+        if isinstance(checked, TaskSection):
             _metrics(name, checked, document, faults)
             tasks[name] = checked
     return tasks
+
+
+def _common_keys(section: Mapping[str, Any], path: tuple[str, ...], document: Document, faults: list[Fault]) -> None:
+    """Check what can be checked of a task without knowing its type."""
+    common = {key: value for key, value in section.items() if key in TaskSection.model_fields}
+    _validate(TaskSection, {**common, "type": "unknown"}, document, path, faults)
 
 
 def _room_model(
@@ -197,7 +219,7 @@ def _room_model(
     where = ".".join((*path, key))
     name = section.get(key) if isinstance(section, dict) else None
     if name is None:
-        fix = f"Add `{key}:` with one of {', '.join(room.names())}"
+        fix = f"Add `{key}:` with one of {listed(room.names())}"
         faults.append(Fault(where, f"be a {room.noun} that Taskloom has", "nothing", fix, document.source(path)))
         return None
     try:
@@ -223,8 +245,8 @@ def _metrics(name: str, section: TaskSection, document: Document, faults: list[F
             continue
         if task_type.predicts not in accepts:
             fitting = [other for other in METRIC_ROOM.names() if task_type.predicts in METRIC_ROOM.load(other).accepts]
-            requirement = f"name metrics that read a {section.type}"
-            faults.append(Fault(where, requirement, f"`{metric}`", f"Choose from {', '.join(fitting)}", source))
+            requirement = f"name metrics that fit tasks of type `{section.type}`"
+            faults.append(Fault(where, requirement, f"`{metric}`", f"Choose from {listed(fitting)}", source))
 
 
 def _mixture(values: Any, tasks: Mapping[str, Any], document: Document, faults: list[Fault]) -> dict[str, Any]:
@@ -250,7 +272,7 @@ def _training(values: Any, document: Document, faults: list[Fault]) -> dict[str,
     values = dict(values)
     renamed = renamed_faults(values, document)
     before = len(faults)
-    checked = _validate(training_model(), values, document, ("training",), faults)
+    checked = _validate(training_model(), followed(values), document, ("training",), faults)
     sound = len(faults) == before
     faults.extend(renamed)
     if checked is None or not sound:
@@ -261,8 +283,9 @@ def _training(values: Any, document: Document, faults: list[Fault]) -> dict[str,
     try:
         TrainingArguments(output_dir="unused", **resolved)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        found = " ".join(str(error).split())
+        found = f"what it answers with: {said(error)}"
         faults.append(Fault("training", "be what transformers accepts", found, source=document.source(("training",))))
+    faults.extend(tracker_faults(resolved["report_to"], document))
     return resolved
 
 
@@ -274,9 +297,10 @@ def _adapter(values: Any, document: Document, faults: list[Fault]) -> dict[str, 
     name = str(values.get("type", "lora")).lower() if isinstance(values, dict) else str(values).lower()
     section = {**values, "type": name} if isinstance(values, dict) else {"type": name}
     if name not in adapter_names():
-        found = f"`{name}`, which lengthens the input" if name in ADAPTERS_REFUSED else f"`{name}`"
+        refused = name in ADAPTERS_REFUSED
+        found = f"`{name}`, which lengthens the input" if refused else f"`{name}`"
         source = document.source((*path, "type"))
-        fix = nearest(name, adapter_names())
+        fix = "Take one that leaves the input as it is, such as `lora`" if refused else nearest(name, adapter_names())
         faults.append(Fault("model.adapter.type", "be an adapter of peft for encoders", found, fix, source))
         return None
     checked = _validate(adapter_model(name), section, document, path, faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,17 @@ def parse_document(text: str, name: str) -> Document:
     return document
 
 
+def document_of(values: Mapping[str, Any]) -> Document:
+    """Take values given in Python; paths become text.
+
+    Raises:
+        ConfigError: a value is none that YAML could hold.
+    """
+    document = Document(values={})
+    document.values = {str(key): _given(value, (str(key),), document) for key, value in values.items()}
+    return document
+
+
 def override(document: Document, assignments: Sequence[str]) -> None:
     """Apply ``a.b=value`` assignments in place; each value is read as YAML.
 
@@ -118,6 +130,19 @@ def dump(values: Mapping[str, Any]) -> str:
     yaml.width = 4096
     yaml.dump(dict(values), out)
     return out.getvalue()
+
+
+def _given(value: Any, path: KeyPath, document: Document) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _given(inner, (*path, str(key)), document) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_given(inner, (*path, index), document) for index, inner in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    where, requirement = ".".join(map(str, path)), "be a text, a number, true, false, None, a list or a mapping"
+    raise ConfigError(Fault(where, requirement, f"a `{type(value).__name__}`", source=document.name))
 
 
 def _plain(node: Any, path: KeyPath, document: Document) -> Any:

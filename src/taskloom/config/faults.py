@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taskloom.config.document import Document, KeyPath
-from taskloom.errors import Fault, nearest
+from taskloom.errors import Fault, listed, nearest
 
 WORDS = {
     "int_type": "be a whole number",
@@ -27,17 +29,26 @@ WORDS = {
     "model_type": "be a mapping",
     "model_attributes_type": "be a mapping",
     "mapping_type": "be a mapping",
+    "string_too_short": "not be empty",
+    "too_short": "have one entry at least",
 }
 """Pydantic's error types whose requirement depends on nothing else."""
 
 
-def to_faults(error: ValidationError, model: type[BaseModel], document: Document, prefix: KeyPath = ()) -> list[Fault]:
-    """Rewrite every error of one validation; errors of one union are told once, by its first branch."""
+def to_faults(
+    error: ValidationError, model: type[BaseModel], values: Any, document: Document, prefix: KeyPath = ()
+) -> list[Fault]:
+    """Rewrite every error of one validation; the branches of one union become one fault."""
     faults: dict[str, Fault] = {}
     for detail in error.errors(include_url=False):
-        fault = _fault(detail, model, document, prefix)
-        faults.setdefault(fault.where, fault)
-    return list(faults.values())
+        fault = _fault(detail, model, values, document, prefix)
+        known = faults.get(fault.where)
+        if known and fault.requirement not in known.requirement:
+            either = f"{known.requirement} or {fault.requirement.removeprefix('be ')}"
+            fault = replace(known, requirement=either)
+        faults[fault.where] = known if known and fault.requirement in known.requirement else fault
+    # Where a branch of a union was right so far and failed deeper, the other branches are not what was meant.
+    return [fault for where, fault in faults.items() if not any(other.startswith(f"{where}.") for other in faults)]
 
 
 def unknown_key(path: KeyPath, known: Iterable[str], document: Document) -> Fault:
@@ -48,10 +59,10 @@ def unknown_key(path: KeyPath, known: Iterable[str], document: Document) -> Faul
     )
 
 
-def _fault(detail: ErrorDetails, model: type[BaseModel], document: Document, prefix: KeyPath) -> Fault:
-    location = tuple(part for part in detail["loc"] if _is_key(part))
-    path = (*prefix, *location)
+def _fault(detail: ErrorDetails, model: type[BaseModel], values: Any, document: Document, prefix: KeyPath) -> Fault:
     kind = detail["type"]
+    location = _keys(detail["loc"], values, absent=kind == "missing")
+    path = (*prefix, *location)
     if kind == "extra_forbidden":
         return unknown_key(path, _keys_beside(model, location), document)
     where = ".".join(map(str, path)) or document.name
@@ -61,9 +72,17 @@ def _fault(detail: ErrorDetails, model: type[BaseModel], document: Document, pre
     return Fault(where, _requirement(detail), _found(detail), _fix(detail), source)
 
 
-def _is_key(part: str | int) -> bool:
-    """Tell keys from the names that pydantic gives to the branches of a union ("list[str]", "literal['a']")."""
-    return isinstance(part, int) or not (part in {"str", "int", "float", "bool", "none"} or set(part) & set("[]{}()"))
+def _keys(location: KeyPath, values: Any, *, absent: bool) -> KeyPath:
+    """Tell keys from the names that pydantic gives to the branches of a union ("str", "list[str]")."""
+    kept: list[str | int] = []
+    for place, part in enumerate(location):
+        inside = part in values if isinstance(values, Mapping) else isinstance(part, int)
+        if inside:
+            kept.append(part)
+            values = values[part] if isinstance(values, Mapping | list) else None
+        elif absent and place == len(location) - 1:
+            kept.append(part)
+    return tuple(kept)
 
 
 def _requirement(detail: ErrorDetails) -> str:
@@ -78,11 +97,9 @@ def _requirement(detail: ErrorDetails) -> str:
     }
     if kind in limits:
         key, words = limits[kind]
-        return f"be {words} {context[key]}"
+        return f"be {words} {context[key]:g}"
     if kind in {"literal_error", "enum"}:
-        return f"be one of {context['expected']}"
-    if kind in {"too_short", "string_too_short"}:
-        return f"have at least {context['min_length']} entries"
+        return f"be one of {listed(_options(detail))}"
     if kind == "value_error":
         return str(context["error"])
     return detail["msg"][:1].lower() + detail["msg"][1:]
@@ -90,19 +107,25 @@ def _requirement(detail: ErrorDetails) -> str:
 
 def _found(detail: ErrorDetails) -> str:
     value: Any = detail.get("input")
-    return f"`{value!r}`" if isinstance(value, str) else f"`{value}`" if value is not None else "nothing"
+    if value is None or value == "":
+        return "nothing"
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    shown = f"`{shown[:80]}…`" if len(shown) > 80 else f"`{shown}`"
+    return f"the text {shown}" if isinstance(value, str) and detail["type"] in WORDS else shown
 
 
 def _fix(detail: ErrorDetails) -> str:
-    value, expected = detail.get("input"), detail.get("ctx", {}).get("expected")
-    if detail["type"] in {"literal_error", "enum"} and isinstance(value, str) and isinstance(expected, str):
-        options = [part.strip(" '") for part in expected.replace(" or ", ",").split(",")]
-        answer = nearest(value, options)
-        return answer if answer.startswith("Did") else ""
-    return ""
+    value = detail.get("input")
+    answer = nearest(value, _options(detail)) if isinstance(value, str) else ""
+    return answer if answer.startswith("Did") else ""
 
 
-def _keys_beside(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+def _options(detail: ErrorDetails) -> list[str]:
+    """List what may be chosen, out of pydantic's words for it: "'mean' or 'first'"."""
+    return re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
+
+
+def _keys_beside(model: type[BaseModel], location: KeyPath) -> list[str]:
     """List the keys that are known where an unknown one stands, by walking down the models."""
     current: Any = model
     for part in location[:-1]:

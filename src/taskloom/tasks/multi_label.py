@@ -97,7 +97,7 @@ class MultiLabel(LabelledTask):
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the labels at or above the threshold, with all probabilities."""
-        probabilities = 1 / (1 + np.exp(-outputs[0][0].astype(np.float64)))
+        probabilities = (1 + np.tanh(outputs[0][0].astype(np.float64) / 2)) / 2  # the sigmoid, without overflow
         chosen = [label for label, p in zip(self.labels, probabilities, strict=True) if p >= self.threshold]
         named = {str(label): round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
         return Prediction(chosen, {"probabilities": named})

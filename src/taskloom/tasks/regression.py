@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import PooledHead, Pooling
-from taskloom.tasks._number import NumberTask
+from taskloom.tasks._number import NumberTask, rounded
 from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -63,9 +63,12 @@ class Regression(NumberTask):
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Give the squared error of each item in standard deviations: [item]."""
-        error: Tensor = output[:, 0] - (targets["number"] - self.mean) / self.spread
-        return error.square()
+        return (output[:, 0] - targets["number"]).square()
+
+    def scaled(self, number: float) -> float:
+        """Give a number in standard deviations from the mean of training."""
+        return (number - self.mean) / self.spread
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the number in the user's scale."""
-        return Prediction(round(float(outputs[0][0, 0]) * self.spread + self.mean, 6))
+        return Prediction(rounded(float(outputs[0][0, 0]) * self.spread + self.mean))

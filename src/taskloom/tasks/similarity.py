@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import Pooling, VectorHead
-from taskloom.tasks._number import NumberTask
+from taskloom.tasks._number import NumberTask, rounded
 from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -69,12 +69,15 @@ class Similarity(NumberTask):
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Give the squared error of each item's cosine: [item]."""
         cosine = functional.cosine_similarity(output[0::2], output[1::2])
-        wanted = (targets["number"] - self.low) / (self.high - self.low)
-        return (cosine - wanted).square()
+        return (cosine - targets["number"]).square()
+
+    def scaled(self, number: float) -> float:
+        """Give a number's place in the range of training, which is 0 to 1."""
+        return (number - self.low) / (self.high - self.low)
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the cosine, clipped to 0..1, on the user's scale."""
         first, second = outputs[0].astype(np.float64)
         cosine = float(first @ second / max(np.linalg.norm(first) * np.linalg.norm(second), 1e-12))
         value = self.low + min(max(cosine, 0.0), 1.0) * (self.high - self.low)
-        return Prediction(round(value, 6), {"cosine": round(cosine, 6)})
+        return Prediction(rounded(value), {"cosine": round(cosine, 6)})

@@ -86,9 +86,13 @@ class TokenClassification(LabelledTask):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
         """Give one item of one sequence for each row, each word's tag at its first piece."""
-        batch = tokenizer(
-            [row["tokens"] for row in rows], is_split_into_words=True, truncation=True, max_length=self.max_length
-        )
+        sentences = [row["tokens"] for row in rows]
+        if needs_blanks(tokenizer):
+            sentences = [
+                [word if not place or not word else f" {word}" for place, word in enumerate(words)]
+                for words in sentences
+            ]
+        batch = tokenizer(sentences, is_split_into_words=True, truncation=True, max_length=self.max_length)
         for index, row in enumerate(rows):
             words = batch.word_ids(index)
             first = [word is not None and word not in words[:place] for place, word in enumerate(words)]
@@ -152,6 +156,17 @@ class TokenClassification(LabelledTask):
                 for before in (f"B-{tag[2:]}", tag):
                     allowed[self.ids[before], follower] = True
         return allowed
+
+
+def needs_blanks(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Find out whether words that come apart are read as if no blank stood between them.
+
+    Byte-level tokenizers (RoBERTa, ModernBERT) do so unless made with `add_prefix_space`, and the backbone then sees
+    pieces that it never met in its pretraining.
+    """
+    joined = tokenizer("a b")["input_ids"]
+    apart, blank = (tokenizer(words, is_split_into_words=True)["input_ids"] for words in (["a", "b"], ["a", " b"]))
+    return bool(apart != joined and blank == joined)
 
 
 def log_softmax(logits: Floats) -> Floats:

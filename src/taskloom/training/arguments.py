@@ -12,6 +12,9 @@ import transformers
 
 from taskloom.errors import ConfigError, Fault
 
+FOLLOWS_SCORE = ("reduce_lr_on_plateau", "greedy")
+"""Schedules that follow a score; by themselves they take it for a loss and slow down while it rises."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -33,6 +36,12 @@ def training_arguments(training: Mapping[str, Any], folder: Path, *, evaluates: 
     values = dict(training)
     if not evaluates:
         values |= {"eval_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None}
+    elif values["eval_strategy"] != "no":
+        # Early stopping and schedules that follow a score need one, also where no best checkpoint is kept.
+        values["metric_for_best_model"] = values["metric_for_best_model"] or "composite"
+        if values["lr_scheduler_type"] in FOLLOWS_SCORE:
+            mode = "max" if values["greater_is_better"] else "min"
+            values["lr_scheduler_kwargs"] = {"mode": mode, **(values["lr_scheduler_kwargs"] or {})}
     arguments = transformers.TrainingArguments(output_dir=str(folder), **values)
     if arguments.world_size > 1 or arguments.n_gpu > 1:
         found = f"{max(arguments.world_size, arguments.n_gpu)} processes or devices"

@@ -82,10 +82,9 @@ class Interruption(TrainerCallback):
         self.asked = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Save and stop where asked to."""
+        """Save and stop where asked to; an evaluation that is due here still runs, or the resumed run would lack it."""
         if self.asked and state.global_step < state.max_steps:
             control.should_save = True
-            control.should_evaluate = False
             control.should_training_stop = True
 
 

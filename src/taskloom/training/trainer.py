@@ -12,10 +12,12 @@ import torch
 import torch.utils.data
 import transformers
 from torch import Tensor
+from transformers import EarlyStoppingCallback, TrainerState
 
 from taskloom.batches.steps import EpochSampler, Steps, first
 from taskloom.errors import Fault, NonFiniteLossError
 from taskloom.model import MultiTaskModel, load_weights
+from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
 from taskloom.training.objective import Objective
 from taskloom.types import Chunk, Step
 
@@ -234,5 +236,19 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.model, Path(resume_from_checkpoint))
 
+    def _load_callback_state(self) -> None:
+        """Take up the patience of early stopping where the checkpoint left it, which transformers does if asked to."""
+        super()._load_callback_state()
+        held = [each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+        for callback, saved in zip(held, patience(self.state.stateful_callbacks), strict=False):
+            callback.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
+
     def _load_best_model(self) -> None:
         load_weights(self.model, Path(self.state.best_model_checkpoint))
+
+    def take_up_end(self, checkpoint: Checkpoint) -> None:
+        """Put in place what a training that ended at a checkpoint left: the best weights, where these are asked for."""
+        self.state = TrainerState.load_from_json(str(checkpoint.folder / STATE_FILE))
+        best = checkpoint.folder.with_name(Path(self.state.best_model_checkpoint or checkpoint.folder).name)
+        wanted = self.args.load_best_model_at_end and best.is_dir()
+        load_weights(self.model, best if wanted else checkpoint.folder)
