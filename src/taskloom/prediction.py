@@ -1,10 +1,10 @@
-"""Answers for rows that come without a reference."""
+"""Answers for rows that come without a reference, and the line that tells of an answer beside its reference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskloom.batches.chunks import Padding
 from taskloom.errors import DataError, Fault, nearest
@@ -13,6 +13,7 @@ from taskloom.types import Item, Prediction, Row
 
 if TYPE_CHECKING:
     from taskloom.run import Run
+    from taskloom.tasks import Task
 
 ANSWER_COLUMNS = {"label", "labels", "tags", "answers"}
 """Columns that rows to be answered lack."""
@@ -32,6 +33,17 @@ class _Held:
         return self.items[index]
 
 
+def _fault(task: Task, row: Row, number: int) -> Fault | None:
+    """Find what keeps a row from being answered; that its answer is absent or wrong does not."""
+    where = f"row {number}"
+    for column in task.columns:
+        if column not in ANSWER_COLUMNS and row.get(column) in (None, "", []):
+            return Fault(where, f"have `{column}`", f"the columns {sorted(row)}")
+    complaint = task.fault(row)
+    of_answer = any(f"`{column}`" in (complaint or "") for column in task.columns if column in ANSWER_COLUMNS)
+    return Fault(where, complaint) if complaint and not of_answer else None
+
+
 def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
     """Answer rows of one task.
 
@@ -46,13 +58,7 @@ def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
     model, tasks, tokenizer = run.loaded()
     if task not in tasks:
         raise DataError(Fault(task, "be a task of the run", f"`{task}`", nearest(task, tasks)))
-    needed = [column for column in tasks[task].columns if column not in ANSWER_COLUMNS]
-    faults = [
-        Fault(f"row {number}", f"have `{column}`", f"the columns {sorted(row)}")
-        for number, row in enumerate(rows, start=1)
-        for column in needed
-        if row.get(column) in (None, "", [])
-    ]
+    faults = [fault for number, row in enumerate(rows, start=1) if (fault := _fault(tasks[task], row, number))]
     if faults:
         raise DataError(*faults)
     items: list[Item] = []
@@ -60,3 +66,32 @@ def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
         items += [item | {"row": index} for item in encoded]
     padding = Padding(int(tokenizer.pad_token_id or 0))
     return Predictor(model, tasks, padding, LIMIT_TOKENS).answer(task, rows, _Held(items))
+
+
+def prediction_line(task: Task, index: int, place: str, row: Row, answer: Prediction) -> dict[str, Any]:
+    """Give one line of predictions: what was asked, said and right."""
+    reference = task.reference(row)
+    asked = set(task.columns) | set(task.optional_columns)
+    shown = {key: value for key, value in row.items() if key in asked - ANSWER_COLUMNS and value is not None}
+    return {
+        "row": index,
+        "place": place,
+        "input": shown,
+        "prediction": answer.value,
+        "reference": reference,
+        "right": _right(task.predicts, answer.value, reference),
+        "detail": answer.detail,
+    }
+
+
+def _right(kind: str, value: Any, reference: Any) -> bool | None:
+    """Say whether an answer is right; None where there is only near and far."""
+    if kind == "number":
+        return None
+    if kind == "labels":
+        return set(value) == set(reference)
+    if kind == "text":
+        from taskloom.metrics.exact_match import ExactMatch
+
+        return ExactMatch().score([value], [reference]) == 1.0
+    return bool(value == reference)

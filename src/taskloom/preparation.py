@@ -15,7 +15,7 @@ from taskloom.data.cache import Items, tokenised
 from taskloom.errors import ConfigError, DataError, Fault
 from taskloom.evaluation import Judged
 from taskloom.mixture import MIXTURES
-from taskloom.model import load_tokenizer
+from taskloom.model import check_backbone, load_tokenizer
 from taskloom.tasks import TASKS, Task
 from taskloom.training.arguments import Length
 
@@ -99,13 +99,14 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
 
     Raises:
         DataError: with the faults of all tasks.
-        ModelError: the tokenizer cannot be had.
+        ModelError: the backbone is not an encoder, or its tokenizer cannot be had.
     """
+    check_backbone(config.model)
     tokenizer = load_tokenizer(config.model)
     tasks = {name: TASKS.load(section.type)(**config.options(name)) for name, section in config.tasks.items()}
     corpora = load_corpora(config, tasks, rows or {})
     limit = getattr(tokenizer, "model_max_length", None)
-    _check_lengths(config, tasks, limit)
+    check_lengths(config, tasks, limit)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     judged, items = {}, {}
@@ -157,8 +158,14 @@ def _limit(corpus: Corpus, rows: int) -> None:
     corpus.places = {split: held[:rows] for split, held in corpus.places.items()}
 
 
-def _check_lengths(config: Config, tasks: Mapping[str, Task], limit: int | None) -> None:
-    """Refuse a `max_length` beyond what the backbone has places for."""
+def check_lengths(config: Config, tasks: Mapping[str, Task], limit: int | None) -> None:
+    """Refuse a `max_length` beyond what the backbone has places for.
+
+    The tokenizer says so before weights are read, where it knows; the backbone itself is asked once it is there.
+
+    Raises:
+        ConfigError: with every task whose texts would be too long.
+    """
     if not limit or limit > 10**6:
         return
     faults: list[Fault] = []

@@ -15,10 +15,11 @@ from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
 from taskloom.data.cache import Items
 from taskloom.environment import environment
-from taskloom.errors import Fault, InterruptedRunError, RunFolderError, TaskloomError
+from taskloom.errors import Fault, InterruptedRunError, RunFolderError
 from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_split
 from taskloom.model import MultiTaskModel, build_model, load_model, save_model
-from taskloom.preparation import InMemory, Prepared, prepare
+from taskloom.prediction import prediction_line
+from taskloom.preparation import InMemory, Prepared, check_lengths, prepare
 from taskloom.record import Record, write_json, write_text
 from taskloom.tasks import Task
 from taskloom.training.arguments import Length, run_length, training_arguments
@@ -73,6 +74,7 @@ class Session:
         self.length: Length = run_length(self.arguments, prepared.training_items())
         self.steps = prepared.plan(self.length)
         self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])
+        check_lengths(config, prepared.tasks, self.model.places())
 
     def objective(self) -> Objective:
         """Make the objective of the run's weights and mixture."""
@@ -80,6 +82,14 @@ class Session:
         accumulation = self.arguments.gradient_accumulation_steps
         expected = {name: rows * accumulation for name, rows in self.steps.draws.expected.items()}
         return Objective(self.prepared.tasks, weights, expected)
+
+    def head_rates(self) -> dict[str, float]:
+        """Give the learning rate of each head: the task's own, the model's for heads, or ten times the run's.
+
+        A head begins at random where the backbone begins trained, so it has further to go.
+        """
+        usual = self.config.model.head_learning_rate or 10 * self.config.training["learning_rate"]
+        return {name: task.learning_rate or usual for name, task in self.config.tasks.items()}
 
     def trainer(self, callbacks: Sequence[transformers.TrainerCallback] = ()) -> Trainer:
         """Make the Trainer."""
@@ -96,6 +106,7 @@ class Session:
             objective=self.objective(),
             evaluator=self.validate if self.evaluates else None,
             saver=self.save,
+            head_rates=self.head_rates(),
             place=self.prepared.place,
             callbacks=[*stopping, *callbacks],
         )
@@ -167,36 +178,6 @@ class Session:
             record.write_predictions(name, split, lines)
 
 
-def prediction_line(task: Task, index: int, place: str, row: Row, answer: Prediction) -> dict[str, Any]:
-    """Give one line of predictions: what was asked, said and right."""
-    reference = task.reference(row)
-    asked = set(task.columns) | set(task.optional_columns)
-    answers = {"label", "labels", "tags", "answers"}
-    shown = {key: value for key, value in row.items() if key in asked - answers and value is not None}
-    return {
-        "row": index,
-        "place": place,
-        "input": shown,
-        "prediction": answer.value,
-        "reference": reference,
-        "right": _right(task.predicts, answer.value, reference),
-        "detail": answer.detail,
-    }
-
-
-def _right(kind: str, value: Any, reference: Any) -> bool | None:
-    """Say whether an answer is right; None where there is only near and far."""
-    if kind == "number":
-        return None
-    if kind == "labels":
-        return set(value) == set(reference)
-    if kind == "text":
-        from taskloom.metrics.exact_match import ExactMatch
-
-        return ExactMatch().score([value], [reference]) == 1.0
-    return bool(value == reference)
-
-
 # --- the run as a whole -------------------------------------------------------------------------------------------
 
 
@@ -264,11 +245,16 @@ def train(
         TaskloomError: what is wrong; nothing was written before everything had been checked.
         InterruptedRunError: the user stopped it; a checkpoint is saved.
     """
+    from taskloom.reports import report
+
     config, console = as_config(config, assignments), console or Console(quiet=True)
     text = _identity(config, rows)
     existing = _existing(Path(out), text)
     if existing is not None and existing.state.status == "finished":
-        console.print(f"{out} is finished already; nothing to do.")
+        if existing.report_html.is_file():
+            console.print(f"{out} is finished already; nothing to do.")
+        else:  # killed while the page was written
+            report([existing.folder])
         return Run(out)
     prepared = prepare(config, rows=rows)
     _say_leaks(prepared, console)
@@ -280,8 +266,6 @@ def train(
         session.save(record.model)
         session.score(config.evaluation.splits, record)
         record.write_state("finished", step)
-    from taskloom.reports import report
-
     report([record.folder])
     return Run(out)
 
@@ -336,7 +320,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
             trainer = session.trainer([recorder, view, interruption, *callbacks])
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
             step = trainer.state.global_step
-    except TaskloomError:
+    except Exception:
         record.write_state("failed", trainer.state.global_step if trainer else step)
         raise
     finally:

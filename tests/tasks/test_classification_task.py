@@ -10,6 +10,8 @@ from taskloom.errors import DataError
 from taskloom.tasks._heads import pool
 from taskloom.tasks.classification import Classification, softmax
 
+pytest_plugins = ("tokenizer_fixtures",)
+
 ROWS = [{"text": "play jazz", "label": "play"}, {"text": "set an alarm", "label": "alarm"}]
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from taskloom.metrics.squad_f1 import SquadF1
 from taskloom.tasks.extractive_qa import CONSTANT_RULES, ExtractiveQa
 
+pytest_plugins = ("tokenizer_fixtures",)
+
 GOOD = {"question": "Who left?", "context": "Ann left.", "answers": {"text": ["Ann"], "answer_start": [0]}}
 FORM = "have `text` and `answer_start` in `answers`"
 
@@ -77,7 +79,7 @@ def test_a_task_knows_from_training_whether_no_answer_can_be_said() -> None:
     assert task.state() == {"unanswerable": True}
 
 
-WORDS = ["the", "delivery", "of", "my", "order", "was", "late", "and", "Zanzibar-42", "never", "arrived", "naïve", "café", "£30", "o'clock"]
+WORDS = ["the", "delivery", "of", "my", "order", "late", "Zanzibar-42", "never", "naïve", "café", "£30", "o'clock"]
 
 
 @given(

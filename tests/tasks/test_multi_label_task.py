@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from taskloom.metrics.micro_f1 import MicroF1
 from taskloom.tasks.multi_label import MultiLabel
 
+pytest_plugins = ("tokenizer_fixtures",)
+
 LABELS = ["a", "b", "c", "d"]
 
 

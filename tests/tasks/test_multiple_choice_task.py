@@ -6,6 +6,8 @@ import torch
 
 from taskloom.tasks.multiple_choice import MultipleChoice
 
+pytest_plugins = ("tokenizer_fixtures",)
+
 GOOD = {"context": "It rained.", "question": "Is it wet?", "choices": ["yes", "no"], "label": 0}
 
 

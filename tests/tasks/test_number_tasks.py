@@ -10,6 +10,8 @@ from taskloom.errors import DataError
 from taskloom.tasks.regression import Regression
 from taskloom.tasks.similarity import Similarity
 
+pytest_plugins = ("tokenizer_fixtures",)
+
 BOTH = [Regression, Similarity]
 
 
@@ -91,7 +93,7 @@ def test_numbers_far_from_zero_keep_their_differences() -> None:
     np.testing.assert_allclose(targets, [-math.sqrt(1.5), 0, math.sqrt(1.5)], atol=1e-6)
 
 
-def test_the_loss_of_similarity_is_the_squared_error_of_the_cosine() -> None:
+def test_the_loss_of_similarity_is_the_squared_error_of_the_cosine_in_standard_deviations() -> None:
     task = fitted(Similarity, 1.0, 5.0)
     vectors = np.random.default_rng(0).normal(0, 1, (6, 8))
     numbers = [1.0, 3.5, 5.0]
@@ -99,7 +101,7 @@ def test_the_loss_of_similarity_is_the_squared_error_of_the_cosine() -> None:
     for index, number in enumerate(numbers):
         one, other = vectors[2 * index], vectors[2 * index + 1]
         cosine = np.dot(one, other) / math.sqrt(np.dot(one, one) * np.dot(other, other))
-        wanted.append((cosine - (number - 1) / 4) ** 2)
+        wanted.append((cosine - (number - 1) / 4) ** 2 / (np.std([1.0, 5.0]) / 4) ** 2)
     loss = task.loss(torch.tensor(vectors), task.targets(items(*numbers), 3))
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
 

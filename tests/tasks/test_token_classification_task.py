@@ -13,6 +13,8 @@ from transformers import AutoTokenizer
 from taskloom.errors import DataError
 from taskloom.tasks.token_classification import IGNORED, TokenClassification, best_path, needs_blanks
 
+pytest_plugins = ("tokenizer_fixtures",)
+
 CITY = {"tokens": ["to", "New", "York"], "tags": ["O", "B-city", "I-city"]}
 
 

@@ -12,6 +12,8 @@ from taskloom.batches.draws import Draws
 from taskloom.training.objective import Objective
 from taskloom.types import Chunk, Part
 
+pytest_plugins = ("training_fixtures",)
+
 TWO = {"max_steps": 4, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
 
 
@@ -28,6 +30,10 @@ def chunk_of(**losses: list[float]) -> tuple[dict[str, torch.Tensor], Chunk]:
     return outputs, Chunk({}, parts)
 
 
+def share_of(objective: Objective, outputs: dict[str, torch.Tensor], chunk: Chunk) -> float:
+    return float(objective(outputs, chunk)[0].detach())
+
+
 def objective_of(weights: dict[str, float], expected: dict[str, float]) -> Objective:
     return Objective({name: Direct() for name in weights}, weights, expected)
 
@@ -36,24 +42,24 @@ def test_the_objective_is_the_weighted_mean_of_the_tasks_mean_losses() -> None:
     objective = objective_of({"a": 1.0, "b": 3.0}, {"a": 2.0, "b": 4.0})
     outputs, chunk = chunk_of(a=[1.0, 5.0], b=[2.0, 2.0, 4.0, 8.0])
     share, losses = objective(outputs, chunk)
-    assert float(share) == pytest.approx((1 * 3.0 + 3 * 4.0) / 4)
+    assert float(share.detach()) == pytest.approx((1 * 3.0 + 3 * 4.0) / 4)
     assert {name: loss.tolist() for name, loss in losses.items()} == {"a": [1.0, 5.0], "b": [2.0, 2.0, 4.0, 8.0]}
     assert not any(loss.requires_grad for loss in losses.values())
 
 
 def test_chunks_add_up_to_the_whole() -> None:
     objective = objective_of({"a": 0.5, "b": 2.0}, {"a": 3.0, "b": 1.5})
-    whole = float(objective(*chunk_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0]))[0])
+    whole = share_of(objective, *chunk_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0]))
     parts = [chunk_of(a=[1.0]), chunk_of(a=[3.0], b=[5.0]), chunk_of(b=[4.0]), chunk_of(a=[2.0])]
-    assert sum(float(objective(*part)[0]) for part in parts) == pytest.approx(whole)
+    assert sum(share_of(objective, *part) for part in parts) == pytest.approx(whole)
 
 
 def test_a_micro_batch_of_one_task_keeps_the_tasks_weight() -> None:
     """Where a mean is taken over each micro-batch, the weight of a task that is alone in it cancels."""
     for weight in (0.1, 1.0, 10.0):
         objective = objective_of({"a": weight, "b": 1.0}, {"a": 2.0, "b": 2.0})
-        alone_a = float(objective(*chunk_of(a=[1.0, 1.0]))[0])
-        alone_b = float(objective(*chunk_of(b=[1.0, 1.0]))[0])
+        alone_a = share_of(objective, *chunk_of(a=[1.0, 1.0]))
+        alone_b = share_of(objective, *chunk_of(b=[1.0, 1.0]))
         assert alone_a / alone_b == pytest.approx(weight)
         assert alone_a + alone_b == pytest.approx(1.0)
 
@@ -62,7 +68,7 @@ def test_doubling_every_weight_changes_nothing() -> None:
     outputs, chunk = chunk_of(a=[1.0, 2.0], b=[7.0])
     once = objective_of({"a": 1.0, "b": 3.0}, {"a": 2.0, "b": 1.0})(outputs, chunk)[0]
     twice = objective_of({"a": 2.0, "b": 6.0}, {"a": 2.0, "b": 1.0})(outputs, chunk)[0]
-    assert float(once) == pytest.approx(float(twice))
+    assert float(once.detach()) == pytest.approx(float(twice.detach()))
 
 
 @pytest.mark.parametrize("probabilities", [{"a": 0.5, "b": 0.5}, {"a": 0.9, "b": 0.1}, {"a": 0.05, "b": 0.95}])

@@ -17,6 +17,8 @@ from taskloom.errors import NonFiniteLossError
 from taskloom.run import Session
 from taskloom.types import Step
 
+pytest_plugins = ("training_fixtures",)
+
 Make = Callable[..., Session]
 Values = dict[str, Any]
 
@@ -240,7 +242,7 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(few_values: V
         {"eval_strategy": "epoch", "save_strategy": "epoch", "max_steps": -1, "num_train_epochs": 0.1},
         {"eval_on_start": True},
     ],
-    ids=lambda changes: "-".join(changes),
+    ids="-".join,
 )
 def test_fields_of_training_arguments_train_to_finite_weights(
     few_values: Values, session_of: Make, changes: Values
@@ -281,14 +283,22 @@ def test_recomputing_activations_gives_the_same_gradients(
 ) -> None:
     if not adapted:
         few_values["model"]["adapter"] = None
-    found = []
+    found, calls = [], []
     for changes in (
         {},
         {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": reentrant}},
     ):
         session = session_of(few_values, training={**QUIET, "max_steps": 1, **changes})
+        layer = next(m for name, m in session.model.named_modules() if name.endswith("layer.1.attention.self.query"))
+        calls.append(0)
+
+        def count(*_: Any) -> None:
+            calls[-1] += 1
+
+        layer.register_forward_hook(count)
         _, watch = fit(session)
         found.append(watch.gradients[0])
+    assert calls[1] == 2 * calls[0]
     assert distance(found[1], found[0]) < 1e-6
 
 
@@ -340,3 +350,21 @@ def test_early_stopping_needs_no_checkpoint(few_values: Values, session_of: Make
     trainer.evaluator = lambda: {"composite": 0.5}
     trainer.train()
     assert trainer.state.global_step == 4
+
+
+def test_a_head_with_a_learning_rate_of_its_own_moves_by_it_and_nothing_else_does(
+    few_values: Values, session_of: Make
+) -> None:
+    few_values["tasks"]["intent"]["learning_rate"] = 0.5
+    changes = {"max_steps": 2, "optim": "sgd", "weight_decay": 0.0, "lr_scheduler_type": "linear", "warmup_steps": 0}
+    session = session_of(few_values, training={**QUIET, **changes, "learning_rate": 0.25})
+    before = trained(session)
+    _, watch = fit(session)
+    after = trained(session)
+    assert watch.gradients[0].keys() == before.keys()
+    for name, value in before.items():
+        rate = 0.5 if name.startswith("heads.intent.") else 0.25
+        moved = (
+            rate * watch.gradients[0][name] + rate / 2 * watch.gradients[1][name]
+        )  # the schedule falls from 1 to 1/2
+        torch.testing.assert_close(after[name], value - moved, rtol=1e-4, atol=1e-6)

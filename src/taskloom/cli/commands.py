@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from rich.markup import escape
 from taskloom.cli.tables import beats_baseline, fact_lines, rehearsal_lines, score_table, task_table
 from taskloom.config import read_config
 from taskloom.data import read
+from taskloom.data.columns import ABSENT, value_at
 from taskloom.environment import EXTRAS, environment, version_of
-from taskloom.errors import DataError, Fault, nearest
+from taskloom.errors import DataError, Fault, listed, nearest
 from taskloom.inspection import check, preview, rehearse
 from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
 from taskloom.prediction import ANSWER_COLUMNS
@@ -151,16 +152,26 @@ def _rows(run: Run, task: str, source: str) -> list[dict[str, Any]]:
             held = Path(folder) / "standard_input.jsonl"
             held.write_bytes(sys.stdin.buffer.read())
             records = read("source", str(held))["train"]
-    elif path.suffix in {".jsonl", ".json", ".csv", ".parquet"}:
+    elif path.suffix.lower() in {".jsonl", ".json", ".csv", ".parquet"}:
+        if not path.is_file():
+            raise DataError(Fault("source", "be a file that exists, or a text", f"`{source}`", "Check the path"))
         records = read("source", source)["train"]
     else:
         wanted = [column for column in tasks[task].columns if column not in ANSWER_COLUMNS] if task in tasks else []
         if wanted in (["text"], ["tokens"]):
             return [{wanted[0]: source if wanted == ["text"] else source.split()}]
         if task in tasks:
-            requirement = f"be a file of rows with {', '.join(wanted)}"
+            requirement = f"be a file of rows with {listed(wanted)}"
             raise DataError(Fault("source", requirement, f"`{source}`", "Write a .jsonl file, or give rows on `-`"))
         return [{"text": source}]
     mapping = read_config(run.record.run_yaml).tasks[task].columns if task in tasks else {}
-    names = {theirs: ours for ours, theirs in mapping.items()}
-    return [{names.get(key, key): value for key, value in record.row.items()} for record in records]
+    return [_renamed(record.row, mapping) for record in records]
+
+
+def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Bring a row under its task's names, by the columns of the run file; answers may be absent."""
+    found = {ours: value_at(row, theirs) for ours, theirs in columns.items()}
+    taken = set(columns.values())
+    return {key: value for key, value in row.items() if key not in taken} | {
+        ours: value for ours, value in found.items() if value is not ABSENT
+    }

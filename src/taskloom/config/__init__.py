@@ -29,7 +29,7 @@ from taskloom.config.schema import (
     mixture_model,
     task_model,
 )
-from taskloom.config.training import followed, renamed_faults, tracker_faults, training_model
+from taskloom.config.training import followed, instantiate, renamed_faults, tracker_faults, training_model
 from taskloom.errors import ConfigError, Fault, listed, nearest, said
 from taskloom.room import Room
 
@@ -147,6 +147,9 @@ def _check(document: Document) -> Config:
     if faults or not isinstance(base, ConfigBase):
         raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
     base.model.adapter = adapter
+    place = Path(base.model.name_or_path).expanduser()
+    if place.is_dir():  # kept whole, so that the model is found from any folder
+        base.model.name_or_path = str(place.resolve())
     sections = {name: getattr(base, name) for name in ConfigBase.model_fields}
     return Config(**sections, tasks=tasks, mixture=mixture, training=training, document=document)
 
@@ -234,7 +237,7 @@ def _room_model(
 def _metrics(name: str, section: TaskSection, document: Document, faults: list[Fault]) -> None:
     """Fill in a task's default metrics, and refuse metrics that cannot read its predictions."""
     task_type = TASK_ROOM.load(section.type)
-    section.metrics = section.metrics or list(task_type.default_metrics)
+    section.metrics = list(dict.fromkeys(section.metrics or task_type.default_metrics))
     for index, metric in enumerate(section.metrics):
         where, source = f"tasks.{name}.metrics", document.source(("tasks", name, "metrics", index))
         try:
@@ -278,10 +281,8 @@ def _training(values: Any, document: Document, faults: list[Fault]) -> dict[str,
     if checked is None or not sound:
         return {}
     resolved = checked.model_dump()
-    from transformers import TrainingArguments
-
     try:
-        TrainingArguments(output_dir="unused", **resolved)
+        instantiate(resolved, "unused")
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         found = f"what it answers with: {said(error)}"
         faults.append(Fault("training", "be what transformers accepts", found, source=document.source(("training",))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,10 @@ def read_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(_missing(path)) from None
-    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
-        raise ConfigError(Fault(str(path), "be a readable text file in UTF-8", str(error))) from error
+    except (OSError, UnicodeDecodeError) as error:
+        found = "other bytes" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+        found = "a folder" if isinstance(error, IsADirectoryError) else found
+        raise ConfigError(Fault(str(path), "be a text file in UTF-8", found)) from error
     return parse_document(text, path.name)
 
 
@@ -70,8 +72,7 @@ def parse_document(text: str, name: str) -> Document:
         tree = YAML(typ="rt", pure=True).load(StringIO(text))
     except DuplicateKeyError as error:
         key, line = _duplicate(error)
-        fix = "Rename one of the two, or delete it"
-        raise ConfigError(Fault(key, "be written once", "the key twice", fix, f"{name}:{line}")) from None
+        raise ConfigError(_twice(key, f"{name}:{line}")) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(Fault(name, "be YAML", str(error.problem), source=f"{name}:{line}")) from None
@@ -82,7 +83,8 @@ def parse_document(text: str, name: str) -> Document:
         return document
     if not isinstance(tree, Mapping):
         fix = "Begin with `model:` and `tasks:`"
-        raise ConfigError(Fault(name, "be a mapping of keys to values", f"a {type(tree).__name__}", fix))
+        found = "a list" if isinstance(tree, list) else f"`{tree}`"
+        raise ConfigError(Fault(name, "be a mapping of keys to values", found, fix))
     document.values = _plain(tree, (), document)
     return document
 
@@ -107,7 +109,8 @@ def override(document: Document, assignments: Sequence[str]) -> None:
     for assignment in assignments:
         dotted, equals, text = assignment.partition("=")
         if not equals or not dotted:
-            raise ConfigError(Fault("--set", "be of the form `a.b=value`", f"`{assignment}`"))
+            found = f"`{assignment}`" if assignment else "nothing"
+            raise ConfigError(Fault("--set", "be of the form `a.b=value`", found))
         path = tuple(dotted.split("."))
         target = document.values
         for depth, key in enumerate(path[:-1], start=1):
@@ -117,8 +120,16 @@ def override(document: Document, assignments: Sequence[str]) -> None:
             if not isinstance(target, dict):
                 where = ".".join(path[:depth])
                 raise ConfigError(Fault(where, "hold keys of its own", f"`{target}`", source="--set"))
-        target[path[-1]] = parse_document(f"value: {text}", "--set").values["value"]
+        target[path[-1]] = _assigned(assignment, text)
+        document.lines = {key: line for key, line in document.lines.items() if key[: len(path)] != path}
         document.overridden.add(path)
+
+
+def _assigned(assignment: str, text: str) -> Any:
+    try:
+        return parse_document(f"value: {text}", "value").values["value"]
+    except ConfigError as error:
+        raise ConfigError(*(replace(fault, source=f"--set {assignment}") for fault in error.faults)) from None
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -155,8 +166,10 @@ def _plain(node: Any, path: KeyPath, document: Document) -> Any:
     if isinstance(node, Mapping):
         plain = {}
         for key, value in node.items():
-            child = (*path, str(key))
-            document.lines[child] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            child, line = (*path, str(key)), node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            if str(key) in plain:
+                raise ConfigError(_twice(str(key), f"{document.name}:{line}"))
+            document.lines[child] = line
             plain[str(key)] = _plain(value, child, document)
         return plain
     if isinstance(node, list):
@@ -177,7 +190,11 @@ def _duplicate(error: DuplicateKeyError) -> tuple[str, int]:
     return (match.group(1) if match else "key"), line
 
 
+def _twice(key: str, source: str) -> Fault:
+    return Fault(key, "be written once", "the key twice", "Rename one of the two, or delete it", source)
+
+
 def _missing(path: Path) -> Fault:
     there = [entry.name for entry in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-    fix = nearest(path.name, there) if there else "Write one: `taskloom quickstart --write` gives an example"
+    fix = nearest(path.name, there) if there else "Write one: `taskloom quickstart --write FOLDER` writes an example"
     return Fault(str(path), "be a run file", "no such file", fix)

@@ -76,10 +76,12 @@ def _keys(location: KeyPath, values: Any, *, absent: bool) -> KeyPath:
     """Tell keys from the names that pydantic gives to the branches of a union ("str", "list[str]")."""
     kept: list[str | int] = []
     for place, part in enumerate(location):
-        inside = part in values if isinstance(values, Mapping) else isinstance(part, int)
-        if inside:
+        if isinstance(values, Mapping) and part in values:
             kept.append(part)
-            values = values[part] if isinstance(values, Mapping | list) else None
+            values = values[part]
+        elif isinstance(part, int):
+            kept.append(part)
+            values = values[part] if isinstance(values, list) else None
         elif absent and place == len(location) - 1:
             kept.append(part)
     return tuple(kept)

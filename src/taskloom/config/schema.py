@@ -39,6 +39,9 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="Of the stored weights.")
     attn_implementation: str | None = Field(default=None, description="As in transformers: sdpa, eager, …")
     trust_remote_code: bool = Field(default=False, description="Runs code from the hub; leave it off.")
+    head_learning_rate: float | None = Field(
+        default=None, gt=0, description="Of every head; by default ten times `training.learning_rate`."
+    )
     adapter: Any = Field(default=None, description="A peft adapter with its `type`; null trains all of the backbone.")
 
 
@@ -49,6 +52,9 @@ class TaskSection(Section):
     data: str | dict[str, str] = Field(description="A folder, a file, a path for each split, or a name on the hub.")
     columns: dict[str, str] = Field(default_factory=dict, description="The task's column -> the data's column.")
     weight: float = Field(default=1.0, gt=0, description="How much the task's loss counts in the objective.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Of the task's own head; by default `model.head_learning_rate`."
+    )
     importance: float = Field(default=1.0, ge=0, description="How much its score counts in the composite score.")
     metrics: list[str] = Field(default_factory=list, description="The first is the task's score; default by type.")
     limit_rows: int | None = Field(default=None, gt=0, description="Use only the first rows of each split.")
@@ -73,7 +79,9 @@ class BatchingSection(Section):
 class EvaluationSection(Section):
     """`evaluation:` what is scored, and how sure the scores are."""
 
-    splits: list[Literal["train", "validation", "test"]] = Field(default=["test"], min_length=1)
+    splits: list[Literal["train", "validation", "test"]] = Field(
+        default=["test"], min_length=1, description="Splits that are scored at the end, with predictions."
+    )
     resamples: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap samples behind each interval.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of the intervals.")
     limit_rows: int | None = Field(default=None, gt=0, description="Rows of each task scored during training.")
@@ -87,7 +95,7 @@ class LoraSection(Section):
     """Defaults of `adapter: {type: lora}` that differ from peft's."""
 
     r: int = Field(default=16, gt=0)
-    lora_alpha: float = Field(default=32, gt=0)
+    lora_alpha: float = Field(default=32.0, gt=0)
     target_modules: str | list[str] = "all-linear"
 
 

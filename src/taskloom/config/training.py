@@ -53,6 +53,7 @@ MANAGED = {
     "train_sampling_strategy": "rows are drawn by `mixture`",
     "group_by_length": "chunks are cut by length always",
     "predict_with_generate": "an encoder does not generate",
+    "ignore_data_skip": "a resumed run goes on with the rows that come next",
     "hub_token": "log in with `hf auth login` or set HF_TOKEN; the run file is kept in the run folder",
     "logging_dir": "TensorBoard writes beside the checkpoints; set TENSORBOARD_LOGGING_DIR for another folder",
     "fp16_backend": "there is one backend left; write `fp16: true` alone",
@@ -114,20 +115,34 @@ def training_model() -> type[BaseModel]:
         if field.init and field.name not in MANAGED and field.name not in RENAMED:
             default = DEFAULTS[field.name] if field.name in DEFAULTS else _default(field)
             hint = _readable(hints[field.name])
+            # As it would be read, so that the run file written out reads as the same text again.
+            default = float(default) if hint in {float, float | None} and default is not None else default
             fields[field.name] = (Annotated[hint, LIMITS[field.name]] if field.name in LIMITS else hint, default)
     fields["max_steps"] = (Annotated[int, AfterValidator(_steps)], fields["max_steps"][1])
     return create_model("Training", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
+def instantiate(values: dict[str, Any], folder: str) -> Any:
+    """Make TrainingArguments; bf16 on a machine without an accelerator is torch's own on the processor."""
+    import torch
+    from transformers import TrainingArguments
+
+    if values.get("bf16") and not torch.accelerator.is_available():
+        values = {**values, "use_cpu": True}
+    return TrainingArguments(output_dir=folder, **values)
+
+
 def followed(values: dict[str, Any]) -> dict[str, Any]:
     """Let what is saved follow what is evaluated where only one of the two is given, so that the best can be kept."""
     values = dict(values)
-    if "no" in {values.get("eval_strategy"), values.get("save_strategy")}:
+    if "no" in (values.get("eval_strategy"), values.get("save_strategy")):
         values = {"load_best_model_at_end": False, "metric_for_best_model": None, **values}
     for one, other in (("eval_strategy", "save_strategy"), ("eval_steps", "save_steps")):
         for given, lacking in ((one, other), (other, one)):
-            if given in values and lacking not in values and values[given] not in {"no", "best"}:
-                values[lacking] = values[given]
+            value = values.get(given)
+            # A value that is wrong is told once, where it stands.
+            if lacking not in values and (value in ("steps", "epoch") or _is_positive(value)):
+                values[lacking] = value
     return values
 
 
@@ -166,6 +181,10 @@ def tracker_faults(report_to: Any, document: Document) -> list[Fault]:
             fix = nearest(name, ["none", "all", *INTEGRATION_TO_CALLBACK])
             faults.append(Fault(where, "name a tracker of transformers", f"`{name}`", fix, source))
     return faults
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _steps(value: int) -> int:

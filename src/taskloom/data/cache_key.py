@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import uuid
@@ -90,8 +91,9 @@ def _source(kind: type) -> list[str]:
     return sorted(sha256(path.read_bytes()).hexdigest() for path in files)
 
 
+@functools.lru_cache(maxsize=4)
 def _tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Digest a tokenizer; the truncation and padding of its last call are no part of it."""
+    """Digest a tokenizer, once a run; the truncation and padding of its last call are no part of it."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend.pop("truncation", None)
     backend.pop("padding", None)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 GROUP = "group"
 """The optional column of every task: scores are also given by its values, and a split can keep them whole."""
 
-_ABSENT = object()
+ABSENT = object()
+"""What a row gives for a column that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def map_columns(
 
 
 def value_at(row: Mapping[str, Any], name: str) -> Any:
-    """Give a column's value by its name, or by its path; the marker `_ABSENT` where there is none.
+    """Give a column's value by its name, or by its path; the marker `ABSENT` where there is none.
 
     A list of objects on the way gives the list of their values: ``answers.text`` reads both
     ``{"text": ["a", "b"]}`` and ``[{"text": "a"}, {"text": "b"}]``.
@@ -88,14 +89,14 @@ def value_at(row: Mapping[str, Any], name: str) -> Any:
         return row[name]
     head, dot, rest = name.partition(".")
     if not dot or head not in row:
-        return _ABSENT
+        return ABSENT
     inside = row[head]
     if isinstance(inside, Mapping):
         return value_at(inside, rest)
     if isinstance(inside, list) and all(isinstance(each, Mapping) for each in inside):
         values = [value_at(each, rest) for each in inside]
-        return _ABSENT if any(value is _ABSENT for value in values) else values
-    return _ABSENT
+        return ABSENT if any(value is ABSENT for value in values) else values
+    return ABSENT
 
 
 def _mapped(record: Record, choices: Iterable[_Choice]) -> Record:
@@ -103,7 +104,7 @@ def _mapped(record: Record, choices: Iterable[_Choice]) -> Record:
     for choice in choices:
         value = value_at(record.row, choice.user)
         # Where JSON leaves a column out, Parquet and the hub write None, and CSV an empty field.
-        if value is _ABSENT or (value in (None, "") and not choice.required):
+        if value is ABSENT or (value in (None, "") and not choice.required):
             continue
         row[choice.column] = value
     return Record(row, record.file, record.line, record.unit)
@@ -119,9 +120,7 @@ def _unknown_key(key: str, known: Sequence[str], where: str) -> Fault:
 def _missing(choice: _Choice, splits: Mapping[str, Sequence[Record]], used: set[str], names: _Names) -> list[Fault]:
     """Say where a column is in no row: of all the data, or of one split."""
     filled = [split for split, records in splits.items() if records]
-    absent = [
-        split for split in filled if all(value_at(record.row, choice.user) is _ABSENT for record in splits[split])
-    ]
+    absent = [split for split in filled if all(value_at(record.row, choice.user) is ABSENT for record in splits[split])]
     if not absent:
         return []
     if len(absent) == len(filled):

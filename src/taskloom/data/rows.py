@@ -79,7 +79,7 @@ def check_rows(
         try:
             task.fit([record.row for record in kept["train"]])
         except DataError as error:
-            # A task does not know its name, and names its own column; among the faults of several tasks both are needed.
+            # A task knows its column but not its name, which is needed among the faults of several tasks.
             faults += [replace(fault, where=f"{where}.columns.{fault.where}") for fault in error.faults]
         else:
             others = {split: records for split, records in kept.items() if split != "train"}

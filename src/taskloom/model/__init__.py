@@ -1,12 +1,13 @@
 """The model: a transformers encoder, a peft adapter where asked for, and a head for each task."""
 
-from taskloom.model.backbone import load_backbone, load_tokenizer, locate
+from taskloom.model.backbone import check_backbone, load_backbone, load_tokenizer, locate
 from taskloom.model.folder import build_model, load_model, load_weights, save_model
 from taskloom.model.multitask import MultiTaskModel
 
 __all__ = [
     "MultiTaskModel",
     "build_model",
+    "check_backbone",
     "load_backbone",
     "load_model",
     "load_tokenizer",

@@ -57,16 +57,25 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerFast:
     return fast
 
 
+def check_backbone(section: ModelSection) -> Any:
+    """Read the backbone's configuration, and none of its weights.
+
+    Raises:
+        ModelError: it cannot be found, or is not an encoder.
+    """
+    with _explained(section):
+        config = AutoConfig.from_pretrained(locate(section.name_or_path), **_common(section))
+    _refuse_non_encoder(section.name_or_path, config)
+    return config
+
+
 def load_backbone(section: ModelSection) -> nn.Module:
     """Load the encoder, in evaluation mode, without a pooling layer that no head reads.
 
     Raises:
         ModelError: it cannot be found, is not an encoder, or has no weights in safetensors.
     """
-    place, common = locate(section.name_or_path), _common(section)
-    with _explained(section):
-        config = AutoConfig.from_pretrained(place, **common)
-    _refuse_non_encoder(section.name_or_path, config)
+    place, common, config = locate(section.name_or_path), _common(section), check_backbone(section)
     arguments: dict[str, Any] = {"dtype": getattr(torch, section.dtype), "use_safetensors": True}
     if section.attn_implementation:
         arguments["attn_implementation"] = section.attn_implementation

@@ -107,9 +107,13 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     try:
         model.heads.load_state_dict(load_file(str(folder / HEADS)))
         if (folder / ADAPTER).is_dir():
-            from peft import set_peft_model_state_dict
+            from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
             weights = load_file(str(folder / ADAPTER / "adapter_model.safetensors"))
+            # peft itself would leave what the file lacks as it was initialised, without a word.
+            held = get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
+            if held.keys() - weights.keys():
+                raise KeyError(f"missing {sorted(held.keys() - weights.keys())[:3]}")
             result = set_peft_model_state_dict(model.backbone, weights)
             if result.unexpected_keys:
                 raise KeyError(f"unexpected weights {result.unexpected_keys[:3]}")

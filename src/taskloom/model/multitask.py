@@ -77,6 +77,20 @@ class MultiTaskModel(nn.Module):
         if base is not backbone:
             base.enable_input_require_grads()
 
+    def places(self) -> int | None:
+        """Give how many tokens the backbone has learned places for; None where it counts distances instead."""
+        for path, module in self.backbone.named_modules():
+            if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                # RoBERTa and its kin count places from behind their padding's number.
+                return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        return None
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Give the backbone's embedding, to which `neftune_noise_alpha` adds its noise."""
+        backbone: Any = self.backbone
+        embeddings: nn.Module = backbone.get_input_embeddings()
+        return embeddings
+
     def trained_parameters(self) -> dict[str, int]:
         """Count parameters: "backbone" in all, "trained" of the backbone, and of each head by its task's name."""
         counts = {"backbone": 0, "trained": 0}

@@ -69,12 +69,10 @@ class MultiLabel(LabelledTask):
 
     def fault(self, row: Row) -> str | None:
         """Find empty texts, and labels that are no list of labels."""
-        labels = row.get("labels")
+        labels, found = row.get("labels"), text_fault(row, "text", optional=("text_pair",))
         if not isinstance(labels, list):
-            found = "nothing" if labels is None else f"`{labels}`"
-            return text_fault(row, "text") or f"have a list in `labels`, not {found}"
-        faults = (label_fault(label, "labels") for label in labels)
-        return text_fault(row, "text", optional=("text_pair",)) or next(filter(None, faults), None)
+            return found or f"have a list in `labels`, not {'nothing' if labels is None else f'`{labels}`'}"
+        return found or next(filter(None, (label_fault(label, "labels") for label in labels)), None)
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
         """Give one item of one sequence for each row."""

@@ -58,9 +58,10 @@ class MultipleChoice(Task):
             return "have a list of two answers or more in `choices`"
         if not all(isinstance(choice, str) and choice.strip() for choice in choices):
             return "have text in each of its `choices`"
+        found = text_fault(row, optional=("context", "question"))
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(choices):
-            return f"have an index from 0 to {len(choices) - 1} in `label`, not `{label}`"
-        return text_fault(row, optional=("context", "question"))
+            return found or f"have an index from 0 to {len(choices) - 1} in `label`, not `{label}`"
+        return found
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
         """Give one item for each row, with one sequence for each choice."""

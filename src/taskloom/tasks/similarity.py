@@ -25,7 +25,8 @@ class Similarity(NumberTask):
     Prefer it where vectors are to be stored and compared later, or the backbone was trained for sentences. Do not
     where the two texts must be read together (`regression` with `text_pair`).
 
-    Formula: ``loss_i = (cos(u_i, v_i) - (y_i - low)/(high - low))^2`` with u_i and v_i the pooled vectors.
+    Formula: ``loss_i = ((cos(u_i, v_i) - (y_i - low)/(high - low)) * (high - low)/spread)^2`` with u_i and v_i the
+    pooled vectors, and range and standard deviation of the training numbers.
 
     Shapes: output [sequence, width]; an example is two sequences.
 
@@ -35,7 +36,8 @@ class Similarity(NumberTask):
 
     Errors: `DataError` where all training numbers are the same.
 
-    Differs: the paper's cosine-similarity loss, with the wanted values brought to 0..1 by the range of training.
+    Differs: the paper's cosine-similarity loss, with the wanted values brought to 0..1 by the range of training, and
+    measured in standard deviations as in `regression`: beside cross-entropies it would hardly count otherwise.
 
     Paper: Reimers and Gurevych, Sentence-BERT, EMNLP 2019, arXiv:1908.10084.
 
@@ -67,9 +69,9 @@ class Similarity(NumberTask):
         return VectorHead(self.pooling)
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the squared error of each item's cosine: [item]."""
+        """Give the squared error of each item's cosine, in standard deviations of the wanted cosines: [item]."""
         cosine = functional.cosine_similarity(output[0::2], output[1::2])
-        return (cosine - targets["number"]).square()
+        return ((cosine - targets["number"]) * ((self.high - self.low) / self.spread)).square()
 
     def scaled(self, number: float) -> float:
         """Give a number's place in the range of training, which is 0 to 1."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import transformers
 
+from taskloom.config.training import instantiate
 from taskloom.errors import ConfigError, Fault
 
 FOLLOWS_SCORE = ("reduce_lr_on_plateau", "greedy")
@@ -42,7 +43,10 @@ def training_arguments(training: Mapping[str, Any], folder: Path, *, evaluates: 
         if values["lr_scheduler_type"] in FOLLOWS_SCORE:
             mode = "max" if values["greater_is_better"] else "min"
             values["lr_scheduler_kwargs"] = {"mode": mode, **(values["lr_scheduler_kwargs"] or {})}
-    arguments = transformers.TrainingArguments(output_dir=str(folder), **values)
+    arguments: transformers.TrainingArguments = instantiate(values, str(folder))
+    if arguments.fp16 and arguments.device.type == "cpu":
+        fix = "Write `bf16: true`, or leave it out"
+        raise ConfigError(Fault("training.fp16", "be set where there is a GPU", "a processor alone", fix))
     if arguments.world_size > 1 or arguments.n_gpu > 1:
         found = f"{max(arguments.world_size, arguments.n_gpu)} processes or devices"
         fix = "Run one process on one device: `CUDA_VISIBLE_DEVICES=0 taskloom train …`"

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, TrainerState
 
 from taskloom.batches.steps import EpochSampler, Steps, first
-from taskloom.errors import Fault, NonFiniteLossError
+from taskloom.errors import ConfigError, Fault, NonFiniteLossError
 from taskloom.model import MultiTaskModel, load_weights
 from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
 from taskloom.training.objective import Objective
@@ -39,6 +39,7 @@ class Trainer(transformers.Trainer):
         objective: what is lowered.
         evaluator: gives ``composite`` and ``TASK_METRIC`` values of the validation split; None for no evaluation.
         saver: writes the model into a checkpoint's folder.
+        head_rates: task name -> learning rate of its head, where it has one of its own.
         place: says where a task's item came from (task name, row), for messages.
         callbacks: further `transformers.TrainerCallback`s.
 
@@ -60,6 +61,7 @@ class Trainer(transformers.Trainer):
         objective: Objective,
         evaluator: Evaluator | None,
         saver: Saver,
+        head_rates: Mapping[str, float],
         place: Place,
         callbacks: list[transformers.TrainerCallback] | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Trainer(transformers.Trainer):
         self.objective = objective
         self.evaluator = evaluator
         self.saver = saver
+        self.head_rates = head_rates
         self.place = place
         self.step_record: dict[str, Any] = {}
         self._last_norm: float | None = None
@@ -105,6 +108,22 @@ class Trainer(transformers.Trainer):
         prepared: torch.utils.data.DataLoader[Step] = self.accelerator.prepare(loader)
         return prepared
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make transformers' optimizer, and give heads with a learning rate of their own groups of their own."""
+        try:
+            optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError) as error:
+            found = f"`{self.args.optim}`: {' '.join(str(error).split())}"
+            raise ConfigError(Fault("training.optim", "be an optimizer that is installed here", found)) from error
+        for name, rate in self.head_rates.items():
+            own = {id(parameter) for parameter in self.model.heads[name].parameters()}
+            for group in list(optimizer.param_groups):
+                moved = [parameter for parameter in group["params"] if id(parameter) in own]
+                if moved:
+                    group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+                    optimizer.add_param_group({**group, "params": moved, "lr": rate})
+        return optimizer
+
     # --- step -----------------------------------------------------------------------------------------------------
 
     def training_step(self, model: torch.nn.Module, inputs: Step, num_items_in_batch: Any = None) -> Tensor:
@@ -117,6 +136,7 @@ class Trainer(transformers.Trainer):
             NonFiniteLossError: a loss is NaN or infinite; raised before the optimizer moves.
         """
         model.train()
+        self._set_optimizer("train")
         step = inputs.to(self.args.device)
         total = torch.zeros((), device=self.args.device)
         for chunk in step.chunks:
@@ -141,6 +161,12 @@ class Trainer(transformers.Trainer):
     def floating_point_ops(self, inputs: Step) -> int:
         """Estimate a micro-batch's operations as 6 × parameters × useful tokens (Kaplan et al., arXiv:2001.08361)."""
         return 6 * self.model.trained_parameters()["backbone"] * sum(inputs.tokens.values())
+
+    def _set_optimizer(self, mode: str) -> None:
+        """Tell optimizers without a schedule, which hold two sets of weights, which of the two is wanted."""
+        switch = getattr(self.optimizer, mode, None)
+        if callable(switch):
+            switch()
 
     def _refuse_non_finite(self, chunk: Chunk, losses: Mapping[str, Tensor]) -> None:
         faults = []
@@ -219,6 +245,7 @@ class Trainer(transformers.Trainer):
             ``eval_composite`` and ``eval_TASK_METRIC`` values.
         """
         started = time.perf_counter()
+        self._set_optimizer("eval")
         values = self.evaluator() if self.evaluator else {}
         metrics = {f"{metric_key_prefix}_{key}": value for key, value in values.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - started

@@ -1,5 +1,8 @@
+"""Fixtures that the tests of this folder ask for by `pytest_plugins`."""
+
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +13,14 @@ import pytest
 from taskloom.config import load_config
 from taskloom.preparation import prepare
 from taskloom.run import Session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen() -> None:
+    """Keep what the libraries hold out of every later search for garbage, of which accelerate makes one a training."""
+    gc.collect()
+    gc.freeze()
+
 
 SHORT = ("intent", "slots", "urgency")
 

@@ -1,3 +1,5 @@
+"""Fixtures that the tests of this folder ask for by `pytest_plugins`."""
+
 from __future__ import annotations
 
 from pathlib import Path
