@@ -38,6 +38,9 @@ __all__ = ["Config", "json_schema", "load_config", "read_config"]
 MEMORY = "memory"
 """What `data:` says where rows are given in Python; run.yaml adds their digest."""
 
+ADAPTER_NAMES = {"rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+"""What other tools call peft's fields -> peft's name."""
+
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -197,8 +200,12 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
             _common_keys(section, path, document, faults)
             continue
         checked = _validate(model, section, document, path, faults)
+        task_type = TASK_ROOM.load(str(section["type"]))
+        wanted = section.get("metrics")
+        named = [metric for metric in wanted if isinstance(metric, str)] if isinstance(wanted, list) else []
+        faults += _metric_faults(name, str(section["type"]), named, document)
         if isinstance(checked, TaskSection):
-            _metrics(name, checked, document, faults)
+            checked.metrics = list(dict.fromkeys(checked.metrics or task_type.default_metrics))
             tasks[name] = checked
     return tasks
 
@@ -234,11 +241,10 @@ def _room_model(
         return None
 
 
-def _metrics(name: str, section: TaskSection, document: Document, faults: list[Fault]) -> None:
-    """Fill in a task's default metrics, and refuse metrics that cannot read its predictions."""
-    task_type = TASK_ROOM.load(section.type)
-    section.metrics = list(dict.fromkeys(section.metrics or task_type.default_metrics))
-    for index, metric in enumerate(section.metrics):
+def _metric_faults(name: str, type_name: str, metrics: Sequence[str], document: Document) -> list[Fault]:
+    """Find metrics that do not exist, or cannot read the predictions of a task's type."""
+    kind, faults = TASK_ROOM.load(type_name).predicts, []
+    for index, metric in enumerate(metrics):
         where, source = f"tasks.{name}.metrics", document.source(("tasks", name, "metrics", index))
         try:
             accepts = METRIC_ROOM.load(metric).accepts
@@ -246,10 +252,11 @@ def _metrics(name: str, section: TaskSection, document: Document, faults: list[F
             inner = error.faults[0]
             faults.append(Fault(where, "name metrics that Taskloom has", inner.found, inner.fix, source))
             continue
-        if task_type.predicts not in accepts:
-            fitting = [other for other in METRIC_ROOM.names() if task_type.predicts in METRIC_ROOM.load(other).accepts]
-            requirement = f"name metrics that fit tasks of type `{section.type}`"
+        if kind not in accepts:
+            fitting = [other for other in METRIC_ROOM.names() if kind in METRIC_ROOM.load(other).accepts]
+            requirement = f"name metrics that fit tasks of type `{type_name}`"
             faults.append(Fault(where, requirement, f"`{metric}`", f"Choose from {listed(fitting)}", source))
+    return faults
 
 
 def _mixture(values: Any, tasks: Mapping[str, Any], document: Document, faults: list[Fault]) -> dict[str, Any]:
@@ -304,6 +311,10 @@ def _adapter(values: Any, document: Document, faults: list[Fault]) -> dict[str, 
         fix = "Take one that leaves the input as it is, such as `lora`" if refused else nearest(name, adapter_names())
         faults.append(Fault("model.adapter.type", "be an adapter of peft for encoders", found, fix, source))
         return None
+    for old in [key for key in section if key in ADAPTER_NAMES]:
+        fix = f"Write `{ADAPTER_NAMES[old]}: {section.pop(old)}`"
+        source = document.source((*path, old))
+        faults.append(Fault(f"model.adapter.{old}", "be named as in peft", f"`{old}`", fix, source))
     checked = _validate(adapter_model(name), section, document, path, faults)
     return {key: value for key, value in checked.model_dump().items() if value is not None} if checked else None
 
