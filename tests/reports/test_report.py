@@ -273,3 +273,10 @@ def test_smoothing_keeps_a_constant_and_thinning_keeps_the_ends():
     thin = charts.thinned(flat)
     assert len(thin) == charts.LIMIT_POINTS
     assert (thin[0], thin[-1]) == (flat[0], flat[-1])
+
+
+def test_the_numbers_beside_a_chart_are_not_rounded_like_its_places() -> None:
+    drawn = str(charts.draw_score([(240, 0.715), (480, 0.748)], "slots"))
+    beside = [float(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)][4:]
+    assert len(set(beside)) == len(beside) >= 3
+    assert all(0.71 < number < 0.75 for number in beside)

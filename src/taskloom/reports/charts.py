@@ -150,8 +150,8 @@ def _inline(svg: str, label: str) -> Markup:
     body = re.sub(r"<g id=\"[^\"]*\"", "<g", body)
     mark = format(crc32(label.encode("utf-8", errors="backslashreplace")), "x")
     body = re.sub(r"(?<= id=\")|(?<=url\(#)|(?<= href=\"#)", f"c{mark}-", body)
-    # A tenth of a pixel is enough, and halves the page.
-    body = re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", body)
+    # A tenth of a pixel is enough, and halves the page; numbers that are read stay as they are.
+    body = re.sub(r"(?<![>\d.\u2212])\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", body)
     for drawn, wanted in COLOURS.items():
         body = body.replace(drawn, wanted)
     attributes = Markup('role="img" aria-label="{}"').format(label)
