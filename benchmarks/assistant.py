@@ -49,6 +49,7 @@ def main() -> None:
         "scores": [score.as_row() for score in run.scores],
     }
     path = HERE / "results" / "assistant.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")
 
