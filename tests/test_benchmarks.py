@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -21,10 +23,7 @@ def test_the_readme_answers_its_faulty_run_file_as_the_program_does() -> None:
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert (ROOT / "docs" / "faulty.yaml").read_text(encoding="utf-8") in readme
-    try:
+    with pytest.raises(ConfigError) as caught:
         read_config(ROOT / "docs" / "faulty.yaml")
-    except ConfigError as error:
-        assert len(error.faults) == 7
-        assert str(error) in readme
-    else:
-        raise AssertionError("the file is faulty")
+    assert len(caught.value.faults) == 7
+    assert str(caught.value) in readme
