@@ -137,7 +137,7 @@ def test_quickstart_writes_a_corpus_and_a_run_that_passes_its_check(
         limits += ["--set", f"tasks.{name}.max_length=128", "--set", f"tasks.{name}.limit_rows=20"]
     limits += ["--set", "tasks.answer.limit_rows=20"]
     checked = taskloom_("check", folder / "run.yaml", "--set", f"model.name_or_path={tiny_encoder}", *limits)
-    assert "240 optimizer steps of 28 rows" in checked
+    assert "150 optimizer steps of 28 rows" in checked
 
 
 # --- before training ----------------------------------------------------------------------------------------------

@@ -356,6 +356,7 @@ def test_a_head_with_a_learning_rate_of_its_own_moves_by_it_and_nothing_else_doe
     few_values: Values, session_of: Make
 ) -> None:
     few_values["tasks"]["intent"]["learning_rate"] = 0.5
+    few_values["model"]["head_learning_rate"] = 0.25
     changes = {"max_steps": 2, "optim": "sgd", "weight_decay": 0.0, "lr_scheduler_type": "linear", "warmup_steps": 0}
     session = session_of(few_values, training={**QUIET, **changes, "learning_rate": 0.25})
     before = trained(session)

@@ -311,11 +311,12 @@ def _adapter(values: Any, document: Document, faults: list[Fault]) -> dict[str, 
         fix = "Take one that leaves the input as it is, such as `lora`" if refused else nearest(name, adapter_names())
         faults.append(Fault("model.adapter.type", "be an adapter of peft for encoders", found, fix, source))
         return None
-    for old in [key for key in section if key in ADAPTER_NAMES]:
+    model = adapter_model(name)
+    for old in [key for key in section if key in ADAPTER_NAMES and key not in model.model_fields]:
         fix = f"Write `{ADAPTER_NAMES[old]}: {section.pop(old)}`"
         source = document.source((*path, old))
         faults.append(Fault(f"model.adapter.{old}", "be named as in peft", f"`{old}`", fix, source))
-    checked = _validate(adapter_model(name), section, document, path, faults)
+    checked = _validate(model, section, document, path, faults)
     return {key: value for key, value in checked.model_dump().items() if value is not None} if checked else None
 
 
