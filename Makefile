@@ -14,7 +14,7 @@ quickstart: $(VENV)/installed          ## train seven tasks in one encoder on th
 test: $(VENV)/developed lint           ## the whole test suite, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(VENV)/developed           ## tests that train a real encoder for minutes
+test-slow: $(VENV)/developed           ## tests that train the real encoder for minutes; TASKLOOM_DATA names a folder of real data
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/developed                ## style and types
