@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Read by libraries when they are imported, so set before any of them is.
@@ -30,6 +31,13 @@ TINY_TASKS = {
     "reply": "multiple_choice",
 }
 """The tasks of the help desk -> their types, in the order of the run."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen() -> None:
+    """Keep what the libraries hold out of every later search for garbage, of which accelerate makes one a training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

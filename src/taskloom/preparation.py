@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taskloom.batches.chunks import Padding
 from taskloom.batches.draws import Draws
 from taskloom.batches.steps import Steps
-from taskloom.config import MEMORY, Config
+from taskloom.config import Config, in_memory
 from taskloom.data import SPLITS, Corpus, load
 from taskloom.data.cache import Items, tokenised
 from taskloom.errors import ConfigError, DataError, Fault
@@ -127,7 +127,7 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
     faults: list[Fault] = []
     for name, task in tasks.items():
         section = config.tasks[name]
-        if name not in rows and isinstance(section.data, str) and section.data.startswith(MEMORY):
+        if name not in rows and isinstance(section.data, str) and in_memory(section.data):
             fix = f"Give them as `rows={{'{name}': [...]}}`"
             faults.append(Fault(f"tasks.{name}.data", "come with rows in memory", "none", fix))
             continue

@@ -64,3 +64,12 @@ def test_a_head_takes_its_own_rate_then_the_models_then_ten_times_the_runs(run_v
     run_values["model"]["head_learning_rate"] = 0.02
     run_values["tasks"][first]["learning_rate"] = 0.03
     assert (rates()[first], rates()[second]) == (0.03, 0.02)
+
+
+def test_a_folder_whose_name_begins_like_rows_in_memory_is_a_folder(run_values, tiny_data, tmp_path) -> None:
+    (tmp_path / "memory_of_intents").symlink_to(tiny_data / "intent")
+    run_values["tasks"]["intent"]["data"] = "memory_of_intents"
+    run_values["data_root"] = str(tmp_path)
+    assert load_config(run_values).data_of("intent") == str((tiny_data / "intent").resolve())
+    run_values["tasks"]["intent"]["data"] = "memory"
+    assert load_config(run_values).data_of("intent") == "memory"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -13,14 +12,6 @@ import pytest
 from taskloom.config import load_config
 from taskloom.preparation import prepare
 from taskloom.run import Session
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _frozen() -> None:
-    """Keep what the libraries hold out of every later search for garbage, of which accelerate makes one a training."""
-    gc.collect()
-    gc.freeze()
-
 
 SHORT = ("intent", "slots", "urgency")
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from taskloom.tasks import Task
 from taskloom.types import Chunk
 
+HALVES = (torch.bfloat16, torch.float16)
+"""Precisions in which hidden states are widened before a head reads them."""
+
 
 def _config(backbone: Any) -> Any:
     """Give a backbone's configuration; torch's types know no such attribute."""
     return backbone.config
-
-
-HALVES = (torch.bfloat16, torch.float16)
 
 
 def _refused(backbone: Any, config: Any) -> frozenset[str]:

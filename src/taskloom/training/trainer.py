@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, TrainerState
 
 from taskloom.batches.steps import EpochSampler, Steps, first
-from taskloom.errors import ConfigError, Fault, NonFiniteLossError
+from taskloom.errors import ConfigError, Fault, NonFiniteLossError, said
 from taskloom.model import MultiTaskModel, load_weights
 from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
 from taskloom.training.objective import Objective
@@ -86,7 +86,7 @@ class Trainer(transformers.Trainer):
         self.head_rates = head_rates
         self.place = place
         self.step_record: dict[str, Any] = {}
-        self._last_norm: float | None = None
+        self._operations_per_token = 6 * model.trained_parameters()["backbone"]
         self._begin_step()
         self._begin_log()
 
@@ -113,7 +113,7 @@ class Trainer(transformers.Trainer):
         try:
             optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         except (ImportError, ValueError) as error:
-            found = f"`{self.args.optim}`: {' '.join(str(error).split())}"
+            found = f"`{self.args.optim}`: {said(error)}"
             raise ConfigError(Fault("training.optim", "be an optimizer that is installed here", found)) from error
         for name, rate in self.head_rates.items():
             own = {id(parameter) for parameter in self.model.heads[name].parameters()}
@@ -160,7 +160,7 @@ class Trainer(transformers.Trainer):
 
     def floating_point_ops(self, inputs: Step) -> int:
         """Estimate a micro-batch's operations as 6 × parameters × useful tokens (Kaplan et al., arXiv:2001.08361)."""
-        return 6 * self.model.trained_parameters()["backbone"] * sum(inputs.tokens.values())
+        return self._operations_per_token * sum(inputs.tokens.values())
 
     def _set_optimizer(self, mode: str) -> None:
         """Tell optimizers without a schedule, which hold two sets of weights, which of the two is wanted."""
