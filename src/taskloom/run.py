@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +14,18 @@ from rich.console import Console
 
 from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
-from taskloom.data.cache import Items
 from taskloom.environment import environment
 from taskloom.errors import Fault, InterruptedRunError, RunFolderError
-from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_split
-from taskloom.model import MultiTaskModel, build_model, load_model, save_model
-from taskloom.prediction import prediction_line
-from taskloom.preparation import InMemory, Prepared, check_lengths, prepare
-from taskloom.record import Record, write_json, write_text
+from taskloom.gradients.ranks import rank, wait_for_all
+from taskloom.model import MultiTaskModel, load_model
+from taskloom.preparation import InMemory, Prepared, prepare
+from taskloom.record import Record, Status, write_json, write_text
+from taskloom.session import Session
 from taskloom.tasks import Task
-from taskloom.training.arguments import Length, run_length, training_arguments
 from taskloom.training.callbacks import Interruption, ProgressView, StepRecorder
 from taskloom.training.checkpoints import last_checkpoint
-from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
-from taskloom.types import Item, Prediction, Row, Score
+from taskloom.types import Prediction, Row, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -40,145 +38,6 @@ def as_config(config: ConfigLike, assignments: Sequence[str] = ()) -> Config:
     if isinstance(config, Config):
         return config
     return load_config(config, assignments) if isinstance(config, Mapping) else read_config(config, assignments)
-
-
-@dataclass
-class _First:
-    """The first items of a split."""
-
-    items: Items
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Item:
-        return self.items[index]
-
-
-class Session:
-    """A prepared run with its model: what training, its rehearsal and evaluation share.
-
-    Args:
-        config: the run.
-        prepared: its data.
-        folder: where checkpoints go.
-        model: a model that is trained already; None builds one.
-    """
-
-    def __init__(self, config: Config, prepared: Prepared, folder: Path, model: MultiTaskModel | None = None) -> None:
-        self.config = config
-        self.prepared = prepared
-        self.evaluates = all("validation" in items for items in prepared.items.values())
-        self.arguments = training_arguments(config.training, folder, evaluates=self.evaluates)
-        self.length: Length = run_length(self.arguments, prepared.training_items())
-        self.steps = prepared.plan(self.length)
-        self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])
-        check_lengths(config, prepared.tasks, self.model.places())
-
-    def objective(self) -> Objective:
-        """Make the objective of the run's weights and mixture."""
-        weights = {name: section.weight for name, section in self.config.tasks.items()}
-        accumulation = self.arguments.gradient_accumulation_steps
-        expected = {name: rows * accumulation for name, rows in self.steps.draws.expected.items()}
-        return Objective(self.prepared.tasks, weights, expected)
-
-    def head_rates(self) -> dict[str, float]:
-        """Give the learning rate of each head: the task's own, the model's for heads, or ten times the run's.
-
-        A head begins at random where the backbone begins trained, so it has further to go.
-        """
-        usual = self.config.model.head_learning_rate or 10 * self.config.training["learning_rate"]
-        return {name: task.learning_rate or usual for name, task in self.config.tasks.items()}
-
-    def trainer(self, callbacks: Sequence[transformers.TrainerCallback] = ()) -> Trainer:
-        """Make the Trainer."""
-        stopping: list[transformers.TrainerCallback] = []
-        settings = self.config.evaluation
-        if settings.early_stopping_patience and self.evaluates:
-            patience, threshold = settings.early_stopping_patience, settings.early_stopping_threshold
-            stopping.append(transformers.EarlyStoppingCallback(patience, threshold))
-        return Trainer(
-            self.model,
-            self.arguments,
-            steps=self.steps,
-            epoch_steps=self.length.epoch_steps,
-            objective=self.objective(),
-            evaluator=self.validate if self.evaluates else None,
-            saver=self.save,
-            head_rates=self.head_rates(),
-            place=self.prepared.place,
-            callbacks=[*stopping, *callbacks],
-        )
-
-    def validate(self) -> dict[str, float]:
-        """Score the validation split without intervals: ``TASK/METRIC`` and ``composite``."""
-        values = {}
-        for name in self.prepared.tasks:
-            limit = self.config.evaluation.limit_rows
-            rows, answers = self.answers(name, "validation", limit)
-            values[name] = quick_scores(self.prepared.judged[name], answers, rows)
-        flat = {f"{name}/{metric}": value for name, found in values.items() for metric, value in found.items()}
-        return {"composite": quick_composite(values, self.prepared.judged), **flat}
-
-    def answers(self, name: str, split: str, limit: int | None = None) -> tuple[list[Row], list[Prediction]]:
-        """Answer the first `limit` rows of a task's split, or all."""
-        rows = self.prepared.corpora[name].splits[split][:limit]
-        items = self.prepared.items[name][split]
-        kept = _First(items, int((items.rows < len(rows)).sum()))
-        predictor = Predictor(self.model, self.prepared.tasks, self.prepared.padding, self.config.batching.limit_tokens)
-        return rows, predictor.answer(name, rows, kept)
-
-    def save(self, folder: Path) -> None:
-        """Write the model as it is now."""
-        tasks = {
-            name: (self.config.tasks[name].type, self.config.options(name), task)
-            for name, task in self.prepared.tasks.items()
-        }
-        tokenizer = self.prepared.tokenizer
-        save_model(self.model, folder, tokenizer=tokenizer, section=self.config.model, tasks=tasks)
-
-    def score(self, splits: Sequence[str], record: Record | None) -> list[Score]:
-        """Score splits with intervals, and write predictions and scores where there is a record."""
-        scores = []
-        for split in splits:
-            predictions, rows = {}, {}
-            for name in self.prepared.tasks:
-                if split in self.prepared.items[name]:
-                    rows[name], predictions[name] = self.answers(name, split)
-            if record:
-                self._write_predictions(record, split, rows, predictions)
-            settings = self.config.evaluation
-            scores += score_split(
-                split,
-                predictions,
-                rows,
-                self.prepared.judged,
-                resamples=settings.resamples,
-                confidence=settings.confidence,
-                seed=self.config.training["seed"],
-            )
-        if record:
-            record.write_scores(scores)
-        return scores
-
-    def _write_predictions(
-        self,
-        record: Record,
-        split: str,
-        rows: Mapping[str, Sequence[Row]],
-        predictions: Mapping[str, Sequence[Prediction]],
-    ) -> None:
-        for name, answers in predictions.items():
-            task, places = self.prepared.tasks[name], self.prepared.corpora[name].places[split]
-            lines = [
-                prediction_line(task, index, places[index], row, answer)
-                for index, (row, answer) in enumerate(zip(rows[name], answers, strict=True))
-            ]
-            record.write_predictions(name, split, lines)
-
-
-# --- the run as a whole -------------------------------------------------------------------------------------------
 
 
 class Run:
@@ -247,27 +106,43 @@ def train(
     """
     from taskloom.reports import report
 
-    config, console = as_config(config, assignments), console or Console(quiet=True)
+    first = rank() == 0  # of several processes the first alone writes and shows; the others train beside it
+    config, console = as_config(config, assignments), (console if first else None) or Console(quiet=True)
     text = _identity(config, rows)
     existing = _existing(Path(out), text)
     if existing is not None and existing.state.status == "finished":
         if existing.report_html.is_file():
-            console.print(f"{out} is finished already; nothing to do.")
+            console.print(f"{out} is finished already; nothing to do.", soft_wrap=True)
         else:  # killed while the page was written
             report([existing.folder])
         return Run(out)
     prepared = prepare(config, rows=rows)
-    _say_leaks(prepared, console)
     session = Session(config, prepared, Record(out).checkpoints)
-    record = existing or Record.create(out)
+    _say_leaks(prepared, console)
+    record = (existing or Record.create(out)) if first else _Beside(out)
     with record.lock():
-        _write_beginning(record, text, prepared)
-        step = _fit(session, record, console, callbacks)
-        session.save(record.model)
-        session.score(config.evaluation.splits, record)
-        record.write_state("finished", step)
-    report([record.folder])
+        _train_and_score(session, record, text, console, callbacks)
+    if first:
+        report([record.folder])
+    wait_for_all()
     return Run(out)
+
+
+def _train_and_score(
+    session: Session,
+    record: Record,
+    text: str,
+    console: Console,
+    callbacks: Sequence[transformers.TrainerCallback],
+) -> None:
+    """Train, and have the first process write what came of it."""
+    if not rank():
+        _write_beginning(record, text, session.prepared)
+    step = _fit(session, record, console, callbacks)
+    if not rank():
+        session.save(record.model)
+        session.score(session.config.evaluation.splits, record)
+        record.write_state("finished", step)
 
 
 def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: InMemory | None = None) -> list[Score]:
@@ -300,9 +175,31 @@ def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: I
     return session.score(wanted, run.record)
 
 
+class _Beside(Record):
+    """The run folder as a process sees it that does not write there."""
+
+    def write_state(self, status: Status, step: int) -> None:
+        """Write nothing."""
+
+    def append_step(self, row: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def truncate_steps(self, step: int) -> None:
+        """Write nothing."""
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Leave the lock to the first process."""
+        yield
+
+
 def _fit(session: Session, record: Record, console: Console, callbacks: Sequence[transformers.TrainerCallback]) -> int:
     """Train from the last checkpoint or from the start; returns the last step."""
+    if rank():
+        wait_for_all()  # the first process clears away what a killed run left half written
     checkpoint = last_checkpoint(record.checkpoints)
+    if not rank():
+        wait_for_all()
     step = checkpoint.step if checkpoint else 0
     record.truncate_steps(step)
     if checkpoint and checkpoint.ended(session.length.updates):
@@ -317,7 +214,8 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
         with Interruption() as interruption:
             # Nothing of the recorder's needs the trainer before the first step ends.
             recorder = StepRecorder(record, lambda: trainer.step_record if trainer else {})
-            trainer = session.trainer([recorder, view, interruption, *callbacks])
+            tell = functools.partial(console.print, style="yellow", soft_wrap=True, highlight=False)
+            trainer = session.trainer([recorder, view, interruption, *callbacks], tell)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
             step = trainer.state.global_step
     except Exception:

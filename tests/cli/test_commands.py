@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import taskloom
+from taskloom.balance import BALANCES
 from taskloom.cli import main
 from taskloom.config.document import dump
 from taskloom.metrics import METRICS
@@ -87,7 +88,7 @@ def test_a_wrong_command_is_a_fault_of_the_user(taskloom_: Callable[..., Said]) 
 
 def test_list_shows_every_method_with_its_sentence(taskloom_: Callable[..., Said]) -> None:
     said = taskloom_("list")
-    for room in (TASKS, METRICS, MIXTURES):
+    for room in (TASKS, METRICS, MIXTURES, BALANCES):
         for name in room.names():
             assert f"{name} " in said
             assert room.summary(name)
@@ -106,7 +107,8 @@ def test_list_shows_one_room(taskloom_: Callable[..., Said]) -> None:
 
 def test_doctor_shows_versions_and_extras(taskloom_: Callable[..., Said]) -> None:
     said = taskloom_("doctor")
-    for word in ("python", "torch", "transformers", "peft", "device", "extra offline", "extra report", "extra track"):
+    extras = ("extra offline", "extra report", "extra balance", "extra track")
+    for word in ("python", "torch", "transformers", "peft", "device", *extras):
         assert word in said
     assert "offline        True" in said
 

@@ -10,9 +10,11 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
+from taskloom.balance import BALANCES
 from taskloom.config import json_schema, load_config
 from taskloom.config.document import parse_document
 from taskloom.config.schema import (
+    BalanceSection,
     BatchingSection,
     EvaluationSection,
     ModelSection,
@@ -24,6 +26,7 @@ from taskloom.metrics import METRICS
 from taskloom.mixture import MIXTURES
 from taskloom.tasks import TASKS
 
+SECTIONS = [ModelSection, TaskSection, BalanceSection, SplitsSection, BatchingSection, EvaluationSection]
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -55,6 +58,9 @@ def test_the_schema_accepts_the_quickstart_and_every_recipe(validator: Any) -> N
 
 def test_the_schema_accepts_what_a_run_resolves_to(validator: Any) -> None:
     validator.validate(load_config(quickstart()).resolved())
+    validator.validate({**quickstart(), "balance": "upgrad"})
+    for method in ("stch", "cagrad", "coba"):
+        validator.validate(load_config({**quickstart(), "balance": method}).resolved())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,11 @@ def test_the_schema_accepts_what_a_run_resolves_to(validator: Any) -> None:
         ("model.adapter.r", 0),
         ("mixture.strategy", "unifrm"),
         ("mixture.temperature", 2),
+        ("balance.method", "upgrd"),
+        ("balance.weights", {"intent": 1}),
+        ("balance.sketch_size", 63),
+        ("balance.reduction", "row"),
+        ("balance", "upgrd"),
         ("training.learning_rte", 1),
         ("training.eval_strategy", "sometimes"),
         ("training.output_dir", "x"),
@@ -92,9 +103,10 @@ def test_the_schema_refuses_what_reading_refuses(validator: Any, path: str, valu
 def test_the_schema_knows_every_method_of_the_rooms(validator: Any) -> None:
     assert names_in(validator.schema, "type") == {*TASKS.names(), *adapter_names()}
     assert names_in(validator.schema, "strategy") == set(MIXTURES.names())
+    assert names_in(validator.schema, "method") == set(BALANCES.names())
     assert METRICS.names()
 
 
-@pytest.mark.parametrize("section", [ModelSection, TaskSection, SplitsSection, BatchingSection, EvaluationSection])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_of_ours_has_a_description_for_the_editor_to_show(section: type[BaseModel]) -> None:
     assert not [name for name, field in section.model_fields.items() if not field.description]

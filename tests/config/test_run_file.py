@@ -86,6 +86,7 @@ def test_the_least_run_is_a_backbone_and_a_task_and_the_rest_has_defaults() -> N
     config = load_config(PLAIN)
     assert config.tasks["intent"].metrics == ["accuracy", "macro_f1"]
     assert config.mixture == {"strategy": "temperature", "temperature": 2.0}
+    assert config.balance["method"] == "equal"
     assert {key: config.training[key] for key in DEFAULTS} == DEFAULTS
     assert config.model.adapter is None
     assert config.options("intent") == {"max_length": 256, "pooling": "mean", "dropout": 0.1}
@@ -318,6 +319,7 @@ def rich_run(tmp_path: Path) -> dict[str, Any]:
             "hub": {"type": "regression", "data": "org/name:config@main"},
         },
         "mixture": {"strategy": "fixed", "ratios": {"intent": 2, "2nd": 1.5, "hub": 1}},
+        "balance": {"method": "pcd", "primary": "2nd", "reduction": "token", "record_steps": 0},
         "training": {"max_steps": 7, "debug": ["underflow_overflow"], "lr_scheduler_kwargs": {"a": 1}, "optim": "sgd"},
         "evaluation": {"splits": ["validation", "test"]},
         "bad_rows": "skip",

@@ -8,7 +8,8 @@ import torch
 from taskloom.config import load_config
 from taskloom.config.training import followed
 from taskloom.errors import ConfigError
-from taskloom.run import Session, train
+from taskloom.run import train
+from taskloom.session import Session
 from taskloom.training.arguments import training_arguments
 
 

@@ -12,7 +12,7 @@ import transformers
 from taskloom.config.schema import ModelSection
 from taskloom.errors import ModelError
 from taskloom.model import bundled, load_backbone, load_tokenizer, locate
-from taskloom.run import Session
+from taskloom.session import Session
 
 pytest_plugins = ("tiny_model_fixtures",)
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from taskloom.errors import ConfigError
 from taskloom.model import load_model
-from taskloom.run import Session
+from taskloom.session import Session
 
 pytest_plugins = ("tiny_model_fixtures",)
 

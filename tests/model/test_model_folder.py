@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from taskloom.errors import ModelError
 from taskloom.model import load_model, load_weights
-from taskloom.run import Session
+from taskloom.session import Session
 
 pytest_plugins = ("tiny_model_fixtures",)
 

@@ -12,7 +12,7 @@ import torch
 from taskloom.config import load_config
 from taskloom.inspection import SAMPLED_STEPS, check, preview, rehearse
 from taskloom.preparation import prepare
-from taskloom.run import Session
+from taskloom.session import Session
 
 pytest_plugins = ("training_fixtures",)
 

@@ -19,7 +19,8 @@ import taskloom.reports
 import taskloom.run
 from taskloom.errors import InterruptedRunError
 from taskloom.record import Record
-from taskloom.run import Session, train
+from taskloom.run import train
+from taskloom.session import Session
 from taskloom.training.checkpoints import last_checkpoint
 
 pytest_plugins = ("training_fixtures",)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from training_tools import Watch, distance, flat, gradients, trained, without_dropout
 
 from taskloom.errors import NonFiniteLossError
-from taskloom.run import Session
+from taskloom.session import Session
 from taskloom.types import Step
 
 pytest_plugins = ("training_fixtures",)
@@ -113,8 +113,8 @@ def test_a_log_carries_the_loss_of_each_task_and_the_speed(few_values: Values, s
     trainer = session.trainer([watch])
     end_step = trainer._end_step
 
-    def spy() -> None:
-        end_step()
+    def spy(done: Any) -> None:
+        end_step(done)
         records.append(trainer.step_record)
 
     trainer._end_step = spy

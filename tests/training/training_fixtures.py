@@ -11,7 +11,7 @@ import pytest
 
 from taskloom.config import load_config
 from taskloom.preparation import prepare
-from taskloom.run import Session
+from taskloom.session import Session
 
 SHORT = ("intent", "slots", "urgency")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from taskloom.run import Session
+from taskloom.session import Session
 
 
 def gradients(session: Session, steps: list[Any], objective: Any = None) -> dict[str, torch.Tensor]:

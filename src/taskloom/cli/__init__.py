@@ -57,11 +57,17 @@ def quickstart(
 
 
 @app.command()
-def check(run: RunFile, assignments: Assignments = None) -> None:
+def check(
+    run: RunFile,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Also hold the one-pass gradients against separate passes.")
+    ] = False,
+    assignments: Assignments = None,
+) -> None:
     """Read the whole run and train nothing: data, columns, lengths, labels, padding, draws."""
     from taskloom.cli.commands import run_check
 
-    run_check(run, assignments or [])
+    run_check(run, assignments or [], gradients=gradients)
 
 
 @app.command()
@@ -147,10 +153,10 @@ def report(
 def list_(
     room: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="tasks, metrics or mixtures; by default all."),
+        typer.Argument(help="tasks, metrics, mixtures or balance; by default all."),
     ] = None,
 ) -> None:
-    """List task types, metrics and mixtures, each in one sentence."""
+    """List task types, metrics, mixtures and balancing methods, each in one sentence."""
     from taskloom.cli.listing import run_list
 
     run_list(room)

@@ -16,13 +16,14 @@ import transformers
 from rich.console import Console
 from rich.markup import escape
 
-from taskloom.cli.tables import beats_baseline, fact_lines, rehearsal_lines, score_table, task_table
+from taskloom.cli.tables import beats_baseline, difference_lines, fact_lines, rehearsal_lines, score_table, task_table
 from taskloom.config import read_config
 from taskloom.data import read
 from taskloom.data.columns import ABSENT, value_at
 from taskloom.environment import EXTRAS, environment, version_of
 from taskloom.errors import DataError, Fault, listed, nearest
-from taskloom.inspection import check, preview, rehearse
+from taskloom.gradients.ranks import rank
+from taskloom.inspection import check, check_gradients, preview, rehearse
 from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
 from taskloom.prediction import ANSWER_COLUMNS
 from taskloom.record import write_text
@@ -57,6 +58,8 @@ def run_train(run: Path, out: Path, assignments: Sequence[str]) -> None:
     """Train, and show the scores."""
     started = time.monotonic()
     finished = train_run(run, out, assignments=assignments, console=console)
+    if rank():  # the first process of several speaks for all
+        return
     _show_scores(finished.scores)
     minutes = (time.monotonic() - started) / 60
     console.print(f"\n{minutes:.1f} minutes. Report: {finished.record.report_html}", soft_wrap=True)
@@ -68,12 +71,15 @@ def run_rehearsal(run: Path, assignments: Sequence[str]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def run_check(run: Path, assignments: Sequence[str]) -> None:
-    """Show what a run's data is."""
+def run_check(run: Path, assignments: Sequence[str], *, gradients: bool = False) -> None:
+    """Show what a run's data is, and how exact its gradients are where asked for."""
     facts = check(run, assignments=assignments)
     console.print(task_table(facts.tasks))
     for line in fact_lines(facts):
         console.print(escape(line), soft_wrap=True)
+    if gradients:
+        for line in difference_lines(check_gradients(run, assignments=assignments)):
+            console.print(escape(line), soft_wrap=True)
 
 
 def run_preview(run: Path, rows: int, assignments: Sequence[str]) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from taskloom.balance import BALANCES
 from taskloom.errors import ConfigError, Fault, nearest
 from taskloom.room import Room
 
-ROOMS = {
+ROOMS: dict[str, Room[Any]] = {
     "tasks": Room[Any]("taskloom.tasks", "task type"),
     "metrics": Room[Any]("taskloom.metrics", "metric"),
     "mixtures": Room[Any]("taskloom.mixture", "mixture"),
+    "balance": BALANCES,
 }
 """What `list` calls a room -> the room."""
 

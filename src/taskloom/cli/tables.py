@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from taskloom.errors import listed
+from taskloom.gradients.verification import Difference
 from taskloom.inspection import Rehearsal, RunFacts, TaskFacts
 from taskloom.metrics import METRICS
 from taskloom.types import Score
@@ -101,3 +103,19 @@ def rehearsal_lines(found: Rehearsal) -> list[str]:
         f"most memory: {found.memory_bytes / 2**20:,.0f} MiB",
         f"the run: {found.updates} steps, about {found.run_seconds / 60:.1f} minutes with its evaluations",
     ]
+
+
+def difference_lines(found: Sequence[Difference]) -> list[str]:
+    """Give how far one-pass gradients are from those of separate passes."""
+    split = [each for each in found if not each.separate]
+    lines = []
+    if split:
+        worst = split[0]
+        lines.append(
+            f"gradients: {len(split)} shared parameters split by task in one backward pass; largest "
+            f"relative difference from separate passes {worst.relative:.1e} (`{worst.name}`)"
+        )
+    separate = [each.name for each in found if each.separate]
+    if separate:
+        lines.append(f"gradients: {len(separate)} parameters take separate passes: {listed(separate, 5)}")
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from taskloom.config.document import Document, document_of, dump, override, pars
 from taskloom.config.faults import to_faults, unknown_key
 from taskloom.config.schema import (
     ADAPTERS_REFUSED,
+    BALANCE_ROOM,
     METRIC_ROOM,
     MIXTURE_ROOM,
     TASK_ROOM,
@@ -25,12 +26,13 @@ from taskloom.config.schema import (
     TaskSection,
     adapter_model,
     adapter_names,
+    balance_model,
     json_schema,
     mixture_model,
     task_model,
 )
 from taskloom.config.training import followed, instantiate, renamed_faults, tracker_faults, training_model
-from taskloom.errors import ConfigError, Fault, listed, nearest, said
+from taskloom.errors import ConfigError, Fault, MissingExtraError, listed, nearest, said
 from taskloom.room import Room
 
 __all__ = ["Config", "json_schema", "load_config", "read_config"]
@@ -52,6 +54,7 @@ class Config:
         model: the backbone and its adapter.
         tasks: task name -> its section, in the order of the file.
         mixture: how often each task is drawn: `strategy` and its options.
+        balance: how much each task's gradient counts: `method`, its options, and the keys of `BalanceSection`.
         training: fields of TrainingArguments.
         splits: sizes of splits to be made.
         batching: how steps are cut.
@@ -64,6 +67,7 @@ class Config:
     model: ModelSection
     tasks: dict[str, TaskSection]
     mixture: dict[str, Any]
+    balance: dict[str, Any]
     training: dict[str, Any]
     splits: SplitsSection
     batching: BatchingSection
@@ -93,6 +97,7 @@ class Config:
             "model": self.model.model_dump(),
             "tasks": tasks,
             "mixture": self.mixture,
+            "balance": self.balance,
             "training": self.training,
             "splits": self.splits.model_dump(),
             "batching": self.batching.model_dump(),
@@ -144,11 +149,12 @@ def _check(document: Document) -> Config:
     """Validate all sections, gathering the faults of each before telling any."""
     values = dict(document.values)
     faults: list[Fault] = []
-    special = {key: values.pop(key, None) for key in ("tasks", "mixture", "training")}
+    special = {key: values.pop(key, None) for key in ("tasks", "mixture", "balance", "training")}
     special = {key: {} if value is None else value for key, value in special.items()}
     base = _validate(ConfigBase, values, document, (), faults, also_known=list(special))
     tasks = _tasks(special["tasks"], document, faults)
     mixture = _mixture(special["mixture"], special["tasks"], document, faults)
+    balance = _balance(special["balance"], special["tasks"], document, faults)
     training = _training(special["training"], document, faults)
     model = values.get("model")
     adapter = _adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
@@ -159,7 +165,7 @@ def _check(document: Document) -> Config:
     if place.is_dir():  # kept whole, so that the model is found from any folder
         base.model.name_or_path = str(place.resolve())
     sections = {name: getattr(base, name) for name in ConfigBase.model_fields}
-    return Config(**sections, tasks=tasks, mixture=mixture, training=training, document=document)
+    return Config(**sections, tasks=tasks, mixture=mixture, balance=balance, training=training, document=document)
 
 
 def _validate(
@@ -267,14 +273,57 @@ def _metric_faults(name: str, type_name: str, metrics: Sequence[str], document: 
 def _mixture(values: Any, tasks: Mapping[str, Any], document: Document, faults: list[Fault]) -> dict[str, Any]:
     section = {"strategy": "temperature", **values} if isinstance(values, dict) else {"strategy": values}
     model = _room_model(MIXTURE_ROOM, mixture_model, section, "strategy", ("mixture",), document, faults)
-    checked = _validate(model, section, document, ("mixture",), faults) if model else None
+    return _method(model, section, "mixture", tasks, document, faults)
+
+
+def _balance(values: Any, tasks: Mapping[str, Any], document: Document, faults: list[Fault]) -> dict[str, Any]:
+    """Check `balance:`, at last by making the method and letting it meet the tasks."""
+    section = {"method": "equal", **values} if isinstance(values, dict) else {"method": values}
+    before = len(faults)
+    model = _room_model(BALANCE_ROOM, balance_model, section, "method", ("balance",), document, faults)
+    resolved = _method(model, section, "balance", tasks, document, faults)
+    if not resolved:
+        return {}
+    name = resolved["method"]
+    method = BALANCE_ROOM.load(name)
+    if isinstance(tasks, dict) and len(tasks) == 1 and method.minimum_tasks > 1:
+        found, fix = f"one task (`{next(iter(tasks))}`)", "Write `method: equal`, or leave out `balance`"
+        source = document.source(("balance", "method"))
+        faults.append(Fault("balance.method", "be given two tasks at least", found, fix, source))
+    statistic = resolved["statistic"]
+    if method.needs == "jacobian" and statistic not in {"auto", "jacobian"}:
+        requirement = f"be `auto` or `jacobian` for `{name}`, which reads the gradients themselves"
+        source = document.source(("balance", "statistic"))
+        faults.append(Fault("balance.statistic", requirement, f"`{statistic}`", source=source))
+    if len(faults) == before and tasks:
+        options = {key: value for key, value in resolved.items() if key in BALANCE_ROOM.options(name)}
+        try:
+            method(**options).begin(list(tasks))
+        except (ConfigError, MissingExtraError) as error:
+            for fault in error.faults:
+                own = fault.where.startswith("balance.")
+                path = fault.where.split(".") if own else ("balance", "method")
+                faults.append(replace(fault, source=document.source(tuple(path))))
+    return resolved
+
+
+def _method(
+    model: type[BaseModel] | None,
+    section: dict[str, Any],
+    key: str,
+    tasks: Mapping[str, Any],
+    document: Document,
+    faults: list[Fault],
+) -> dict[str, Any]:
+    """Check the section of a room's method; what it says of tasks may name only those of the run."""
+    checked = _validate(model, section, document, (key,), faults) if model else None
     if checked is None:
         return {}
     resolved = checked.model_dump()
-    for key, value in resolved.items():
+    for option, value in resolved.items():
         unknown = [name for name in value if name not in tasks] if isinstance(value, dict) and tasks else []
         for name in unknown:
-            where, source = f"mixture.{key}.{name}", document.source(("mixture", key, name))
+            where, source = f"{key}.{option}.{name}", document.source((key, option, name))
             faults.append(Fault(where, "be one of the run's tasks", f"`{name}`", nearest(name, tasks), source))
     return resolved
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -14,6 +15,8 @@ from taskloom.room import Room
 TASK_ROOM: Room[Any] = Room("taskloom.tasks", "task type")
 MIXTURE_ROOM: Room[Any] = Room("taskloom.mixture", "mixture")
 METRIC_ROOM: Room[Any] = Room("taskloom.metrics", "metric")
+# Found by its name, as the others are; it has methods of a library beside those of its folder.
+BALANCE_ROOM: Room[Any] = importlib.import_module("taskloom.balance").BALANCES
 
 ADAPTERS_REFUSED = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "prefix_tuning", "adaption_prompt", "cpt")
 """Adapters of peft that lengthen the input: the tokens of tagging and of answers would move."""
@@ -76,6 +79,38 @@ class BatchingSection(Section):
     limit_tokens: int = Field(default=4096, gt=0, description="Tokens of one rectangle, padding included.")
 
 
+class BalanceSection(Section):
+    """`balance:` how much each task's gradient counts; the options of the method stand beside these keys."""
+
+    method: str = Field(
+        default="equal", description="A method of `taskloom list balance`, or `package.module:ClassName`."
+    )
+    reduction: Literal["task", "example", "token"] = Field(
+        default="task", description="Whether each task, each example or each token counts alike before balancing."
+    )
+    scale_by_log_labels: bool = Field(
+        default=False, description="Divide each task's loss by the logarithm of how many labels it chooses from."
+    )
+    weights_from: Literal["this_step", "last_step"] | None = Field(
+        default=None, description="The step whose statistics set the weights; by default as the statistic allows."
+    )
+    statistic: Literal["auto", "jacobian", "gramian", "sketch"] = Field(
+        default="auto", description="What is kept of the tasks' gradients; `auto` is by memory."
+    )
+    sketch_size: int = Field(default=4096, ge=64, description="Numbers that a sketch keeps of each gradient.")
+    record_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="Record conflict every so many steps, 0 never; by default 10 where the method looks at gradients.",
+    )
+    limit_skipped_steps: int = Field(
+        default=10, ge=0, description="Steps without a finite gradient that are left out before the run fails."
+    )
+    check_gradients: bool = Field(
+        default=True, description="Hold the first step's gradients of each task against separate passes."
+    )
+
+
 class EvaluationSection(Section):
     """`evaluation:` what is scored, and how sure the scores are."""
 
@@ -125,6 +160,12 @@ def mixture_model(strategy: str) -> type[Section]:
     return create_model(f"Mixture[{strategy}]", __base__=Section, strategy=(str, "temperature"), **options)
 
 
+def balance_model(method: str) -> type[BalanceSection]:
+    """Make the model of `balance:` for one method: the common keys and the method's options."""
+    options: dict[str, Any] = dict(BALANCE_ROOM.options(method))
+    return create_model(f"Balance[{method}]", __base__=BalanceSection, **options)
+
+
 @functools.cache
 def adapter_names() -> list[str]:
     """List the adapters of the installed peft that can stand in an encoder."""
@@ -154,6 +195,7 @@ def json_schema() -> dict[str, Any]:
     """Publish the JSON Schema of a run file, for editors that complete and check YAML."""
     tasks = _one_of([_tagged(task_model(name), "type", name) for name in TASK_ROOM.names()])
     mixtures = _one_of([_tagged(mixture_model(name), "strategy", name) for name in MIXTURE_ROOM.names()])
+    balances = _one_of([_tagged(balance_model(name), "method", name) for name in BALANCE_ROOM.names()])
     adapters = _one_of([adapter_model(name) for name in adapter_names()])
     model = create_model("Model", __base__=ModelSection, adapter=(adapters | None, None))
     full = create_model(
@@ -162,6 +204,7 @@ def json_schema() -> dict[str, Any]:
         model=(model, ...),
         tasks=(dict[str, tasks], ...),  # type: ignore[valid-type]
         mixture=(mixtures, ...),
+        balance=(balances | Literal[*BALANCE_ROOM.names()], ...),
         training=(training_model(), Field(default_factory=dict)),
     )
     schema = full.model_json_schema()

@@ -14,10 +14,13 @@ from markupsafe import Markup
 from taskloom.errors import Fault, RunFolderError
 from taskloom.record import Record, write_text
 from taskloom.reports import charts
+from taskloom.reports.conflict import ConflictFacts, conflict_facts
 from taskloom.reports.facts import COMPOSITE, RunFacts, ScoreLine, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from taskloom.gradients.conflict import Interval
 
 NOTHING = "—"
 
@@ -42,6 +45,7 @@ class RunPage:
     figures: list[tuple[str, str]]
     losses: list[Panel]
     scores: list[Panel]
+    conflict: ConflictFacts | None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ def _run_page(run: RunFacts, drawable: bool) -> RunPage:
             for task, metric, curve in scores
             if curve
         ],
+        conflict=conflict_facts(run.steps, run.tasks),
     )
 
 
@@ -215,6 +220,11 @@ def interval(line: ScoreLine) -> str:
     return NOTHING if NOTHING in (low, high) else f"{low} to {high}"
 
 
+def span(held: Interval) -> str:
+    """Write the ends of an interval; a single value has none."""
+    return f"{number(held.low)} to {number(held.high)}" if math.isfinite(held.low) else NOTHING
+
+
 def breakable(name: str) -> Markup:
     """Let a long name break into lines after its underscores, and nowhere else."""
     return Markup("_<wbr>").join(name.split("_"))
@@ -228,5 +238,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval, breakable=breakable)
+    environment.filters.update(number=number, interval=interval, breakable=breakable, span=span)
     return environment

@@ -86,6 +86,15 @@ class Task(ABC):
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Give the loss of each item: [item], float32, not yet weighted or averaged."""
 
+    def terms(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """Say of how many terms each item's loss is the mean: [item]; one, but for tasks that label every token."""
+        first = next(iter(targets.values()))
+        return first.new_ones(first.shape[0])
+
+    def choices(self) -> int | None:
+        """Say among how many labels the head chooses; None where it does not choose, or among others for each item."""
+        return None
+
     # --- back to the user -----------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -59,6 +59,10 @@ class LabelledTask(Task):
         counts = Counter(label for row in rows for label in self.labels_of(row))
         return max(self.labels, key=lambda label: counts[label])
 
+    def choices(self) -> int | None:
+        """Count the labels."""
+        return len(self.labels)
+
     def _set(self, labels: list[Any]) -> None:
         self.labels = labels
         self.ids = {label: index for index, label in enumerate(labels)}

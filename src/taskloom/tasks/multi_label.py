@@ -93,6 +93,10 @@ class MultiLabel(LabelledTask):
         """Give the mean binary cross-entropy of each item's labels: [item]."""
         return functional.binary_cross_entropy_with_logits(output, targets["labels"], reduction="none").mean(dim=1)
 
+    def choices(self) -> int | None:
+        """Give two: each label is chosen or not."""
+        return 2
+
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the labels at or above the threshold, with all probabilities."""
         probabilities = (1 + np.tanh(outputs[0][0].astype(np.float64) / 2)) / 2  # the sigmoid, without overflow

@@ -119,6 +119,10 @@ class TokenClassification(LabelledTask):
         each = functional.cross_entropy(output.transpose(1, 2), tags, reduction="none", ignore_index=IGNORED)
         return each.sum(dim=1) / (tags != IGNORED).sum(dim=1).clamp(min=1)
 
+    def terms(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """Count each item's labelled words: [item]."""
+        return (targets["tags"] != IGNORED).sum(dim=1)
+
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the likeliest sequence of tags that the scheme allows; words without a piece are "O"."""
         item, logits = items[0], outputs[0][0]

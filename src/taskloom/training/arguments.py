@@ -23,7 +23,7 @@ class Length:
 
     Attributes:
         updates: optimizer steps.
-        steps: micro-batches of this process.
+        steps: micro-batches of all processes together.
         epoch_steps: micro-batches that count as one epoch: the rows of all tasks together, once.
     """
 
@@ -47,10 +47,10 @@ def training_arguments(training: Mapping[str, Any], folder: Path, *, evaluates: 
     if arguments.fp16 and arguments.device.type == "cpu":
         fix = "Write `bf16: true`, or leave it out"
         raise ConfigError(Fault("training.fp16", "be set where there is a GPU", "a processor alone", fix))
-    if arguments.world_size > 1 or arguments.n_gpu > 1:
-        found = f"{max(arguments.world_size, arguments.n_gpu)} processes or devices"
-        fix = "Run one process on one device: `CUDA_VISIBLE_DEVICES=0 taskloom train …`"
-        raise ConfigError(Fault("training", "run in one process on one device", found, fix))
+    if arguments.n_gpu > 1:
+        fix = f"Run `torchrun --nproc_per_node {arguments.n_gpu} -m taskloom train …`, or set CUDA_VISIBLE_DEVICES=0"
+        raise ConfigError(Fault("training", "run one process on each device", f"{arguments.n_gpu} devices", fix))
+    arguments.ddp_broadcast_buffers = False  # encoders have constant ones alone
     return arguments
 
 
@@ -58,10 +58,10 @@ def run_length(arguments: transformers.TrainingArguments, items: int) -> Length:
     """Work out the number of steps as transformers does: `max_steps`, else `num_train_epochs`.
 
     Args:
-        arguments: with batch size and accumulation.
+        arguments: with batch size, accumulation and processes.
         items: training items of all tasks together.
     """
-    accumulation = arguments.gradient_accumulation_steps
-    epoch_updates = math.ceil(items / (arguments.per_device_train_batch_size * accumulation))
+    each = arguments.gradient_accumulation_steps * arguments.world_size  # micro-batches of an optimizer step
+    epoch_updates = math.ceil(items / (arguments.per_device_train_batch_size * each))
     updates = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch_updates)
-    return Length(updates, updates * accumulation, epoch_updates * accumulation)
+    return Length(updates, updates * each, epoch_updates * each)

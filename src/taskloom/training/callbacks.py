@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from taskloom.gradients.ranks import add_up_number
 from taskloom.record import Record
 
 
@@ -83,6 +84,7 @@ class Interruption(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Save and stop where asked to; an evaluation that is due here still runs, or the resumed run would lack it."""
+        self.asked = add_up_number(float(self.asked)) > 0  # every process stops where one was asked to
         if self.asked and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True

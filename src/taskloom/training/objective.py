@@ -1,43 +1,103 @@
-"""The one number that training lowers: the weighted mean of the tasks' mean losses, whatever the sampling."""
+"""What training lowers: the weighted mean of the tasks' losses, whatever the sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from torch import Tensor
 
+from taskloom.gradients.ranks import add_up_number
 from taskloom.tasks import Task
-from taskloom.types import Chunk
+from taskloom.types import Chunk, Step
+
+Reduction = Literal["task", "example", "token"]
 
 
 class Objective:
-    """``J = sum_t w_t L_t / sum_t w_t`` with L_t the mean loss over task t's examples.
+    """``J = sum_t w_t L_t / sum_t w_t``, where the reduction says what L_t is the mean over.
 
-    How often a task is drawn (q) and how much it counts (w) are two settings. A step that draws n_t of the q_t B rows
-    expected of task t adds ``w_t / sum w * (1 / (q_t B)) * sum of its rows' losses``, whose expectation is its term of
-    J for every q; the normaliser is that of the whole optimizer step, so neither chunks nor accumulation change it.
+    How often a task is drawn (q) and how much it counts (w) are two settings. With the reduction "task", L_t is the
+    mean over task t's examples: a step that draws n_t of the q_t B rows expected of task t adds ``w_t / sum w *
+    (1 / (q_t B)) * sum of its rows' losses``, whose expectation is its term of J for every q. With "example", every
+    example drawn counts the same, ``L_t = T / B * sum of its rows' losses``, so that a task counts by how often it is
+    drawn. With "token", every labelled token does, a label of a whole text being one.
+
+    The normaliser is that of the whole optimizer step, over chunks, accumulation and ranks: normalised by micro-batch,
+    the weight of a task that is alone in one would cancel.
 
     Args:
         tasks: task name -> task.
         weights: task name -> w.
-        expected: task name -> rows that one optimizer step draws on average.
+        expected: task name -> rows that one optimizer step draws on average, on each rank.
+        reduction: what losses are averaged over.
+        by_choices: whether L_t is divided by the logarithm of the task's number of labels, which brings losses of
+            heads of unlike size to one scale (Aghajanyan et al., Muppet, 2021, arXiv:2101.11038).
+
+    Attributes:
+        scale: task name -> what the sum of its items' losses is multiplied by in J.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], weights: Mapping[str, float], expected: Mapping[str, float]) -> None:
-        total = sum(weights.values())
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        weights: Mapping[str, float],
+        expected: Mapping[str, float],
+        *,
+        reduction: Reduction = "task",
+        by_choices: bool = False,
+    ) -> None:
         self.tasks = tasks
         self.weights = dict(weights)
-        self.scale = {name: weights[name] / total / expected[name] for name in tasks}
+        self.reduction = reduction
+        self.logs = {name: _log_choices(task) if by_choices else 1.0 for name, task in tasks.items()}
+        self.expected = dict(expected)
+        total = sum(weights.values())
+        self.preference = {name: weight / total for name, weight in weights.items()}
+        self._normalise(sum(expected.values()))
 
-    def __call__(self, outputs: Mapping[str, Tensor], chunk: Chunk) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give a chunk's share of J, and the losses of its items: task -> [item], detached."""
-        share: Tensor | None = None
-        losses = {}
+    def begin(self, window: Iterable[Step]) -> None:
+        """Take the normaliser of the next optimizer step from all its micro-batches."""
+        if self.reduction == "token":
+            terms = sum(
+                float(self.tasks[name].terms(part.targets).sum())
+                for step in window
+                for chunk in step.chunks
+                for name, part in chunk.parts.items()
+            )
+            self._normalise(add_up_number(terms, mean=True))
+
+    def sums(self, outputs: Mapping[str, Tensor], chunk: Chunk) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Give for each task of a chunk the sum of its items' losses, and the losses: task -> [item], detached."""
+        sums, losses = {}, {}
         for name, part in chunk.parts.items():
             loss = self.tasks[name].loss(outputs[name], part.targets)
             losses[name] = loss.detach()
-            term = self.scale[name] * loss.sum()
-            share = term if share is None else share + term
-        if share is None:
+            sums[name] = (loss * self.tasks[name].terms(part.targets) if self.reduction == "token" else loss).sum()
+        if not sums:
             raise ValueError("a chunk holds one item at least")
+        return sums, losses
+
+    def __call__(self, outputs: Mapping[str, Tensor], chunk: Chunk) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give a chunk's share of J, and the losses of its items: task -> [item], detached."""
+        sums, losses = self.sums(outputs, chunk)
+        terms = [self.scale[name] * value for name, value in sums.items()]
+        share = terms[0]
+        for term in terms[1:]:
+            share = share + term
         return share, losses
+
+    def _normalise(self, total: float) -> None:
+        """Set what sums are multiplied by, where all tasks together have `total` examples or tokens in a step."""
+        count = len(self.tasks)
+        by_task = self.reduction == "task"
+        self.normaliser = {
+            name: (1 / self.expected[name] if by_task else count / total) / self.logs[name] for name in self.tasks
+        }
+        self.scale = {name: self.preference[name] * self.normaliser[name] for name in self.tasks}
+
+
+def _log_choices(task: Task) -> float:
+    choices = task.choices()
+    return math.log(choices) if choices else 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -16,10 +18,17 @@ from transformers import EarlyStoppingCallback, TrainerState
 
 from taskloom.batches.steps import EpochSampler, Steps, first
 from taskloom.errors import ConfigError, Fault, NonFiniteLossError, said
+from taskloom.gradients import BalancedStep
+from taskloom.gradients.conflict import rounded
+from taskloom.gradients.ranks import add_up, wait_for_all, world_size
 from taskloom.model import MultiTaskModel, load_weights
+from taskloom.record import write_text
+from taskloom.training.balancing import Balancing, random_states, set_random_states
 from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
-from taskloom.training.objective import Objective
 from taskloom.types import Chunk, Step
+
+BALANCE_FILE = "balance.json"
+"""What a balancing method carries from step to step, beside the optimizer's state in a checkpoint."""
 
 Evaluator = Callable[[], dict[str, float]]
 Saver = Callable[[Path], None]
@@ -36,7 +45,7 @@ class Trainer(transformers.Trainer):
         args: as for transformers.
         steps: the plan of micro-batches.
         epoch_steps: micro-batches that count as one epoch.
-        objective: what is lowered.
+        balancing: what is lowered, and how the tasks' gradients are weighed.
         evaluator: gives ``composite`` and ``TASK_METRIC`` values of the validation split; None for no evaluation.
         saver: writes the model into a checkpoint's folder.
         head_rates: task name -> learning rate of its head, where it has one of its own.
@@ -58,7 +67,7 @@ class Trainer(transformers.Trainer):
         *,
         steps: Steps,
         epoch_steps: int,
-        objective: Objective,
+        balancing: Balancing,
         evaluator: Evaluator | None,
         saver: Saver,
         head_rates: Mapping[str, float],
@@ -80,7 +89,9 @@ class Trainer(transformers.Trainer):
         self.remove_callback(transformers.PrinterCallback)
         self.steps = steps
         self.epoch_steps = epoch_steps
-        self.objective = objective
+        self.balancing = balancing
+        self.objective = balancing.objective
+        self._replayed: list[tuple[Step, list[Any]]] = []
         self.evaluator = evaluator
         self.saver = saver
         self.head_rates = head_rates
@@ -138,25 +149,81 @@ class Trainer(transformers.Trainer):
         model.train()
         self._set_optimizer("train")
         step = inputs.to(self.args.device)
-        total = torch.zeros((), device=self.args.device)
-        for chunk in step.chunks:
-            with self.compute_loss_context_manager():
-                outputs = model(chunk)
-                share, losses = self.objective(outputs, chunk)
-            self._refuse_non_finite(chunk, losses)
-            self.accelerator.backward(share)
-            total += share.detach()
-            for name, loss in losses.items():
-                self._loss[name] += float(loss.sum())
+        if self.balancing.step is None:
+            self._open_step(model, step)
+        if self.balancing.balancer.passes == 2:
+            self._replayed.append((step, random_states(self.args.device)))
+        total = self._run_chunks(model, step, counts=True)
         for name, count in step.examples.items():
             self._examples[name] += count
             self._tokens[name] += step.tokens[name]
         if self.accelerator.sync_gradients:
-            self._end_step()
+            self._close_step(model)
         return total
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
-        """Count nothing: the objective has its normalisers already."""
+    def _open_step(self, model: torch.nn.Module, step: Step) -> None:
+        """Begin an optimizer step; the first one that is split is held against separate passes."""
+        balancing, number = self.balancing, self.state.global_step
+        balancing.open(number, self._loss_scale(), measure=balancing.balancer.passes == 2)
+        if balancing.check_gradients and balancing.step is not None and balancing.step.splits:
+            balancing.check_gradients = False
+            largest = max(step.chunks, key=lambda chunk: (len(chunk.parts), -chunk.inputs["input_ids"].numel()))
+
+            def forward(chunk: Chunk) -> Mapping[str, Tensor]:
+                with self.compute_loss_context_manager():
+                    outputs: Mapping[str, Tensor] = model(chunk)
+                return outputs
+
+            with self._unsynced(model):
+                balancing.verify(largest, forward, half=self.args.bf16 or self.args.fp16)
+            # The step was opened before anything was distrusted.
+            balancing.open(number, self._loss_scale(), measure=balancing.balancer.passes == 2)
+
+    def _run_chunks(self, model: torch.nn.Module, step: Step, *, counts: bool) -> Tensor:
+        """Run forward and backward over the chunks of a micro-batch; gives its share of the objective, detached."""
+        total = torch.zeros((), device=self.args.device)
+        with self._unsynced(model), self.balancing.watching():
+            for chunk in step.chunks:
+                self.balancing.rows(chunk)
+                with self.compute_loss_context_manager():
+                    outputs = model(chunk)
+                    sums, losses = self.objective.sums(outputs, chunk)
+                self._refuse_non_finite(chunk, losses)
+                self.balancing.backward(sums, self.accelerator.backward)
+                if counts:
+                    total += sum(self.objective.scale[name] * value.detach() for name, value in sums.items())
+                    for name, loss in losses.items():
+                        self._loss[name] += float(loss.sum())
+                        self._sums[name] += float(sums[name].detach())
+        return total
+
+    def _close_step(self, model: torch.nn.Module) -> None:
+        """Weigh the tasks and close the books of one optimizer step; a step of two passes is run again first."""
+        done = self.balancing.close(self.state.global_step)
+        if self._replayed:
+            after = random_states(self.args.device)
+            model.zero_grad()
+            self.balancing.open(self.state.global_step, self._loss_scale())
+            for step, states in self._replayed:
+                set_random_states(states, self.args.device)
+                self._run_chunks(model, step, counts=False)
+            set_random_states(after, self.args.device)
+            self._replayed.clear()
+            done = self.balancing.close(self.state.global_step)
+        self._end_step(done)
+
+    def _unsynced(self, model: torch.nn.Module) -> Any:
+        """Keep data-parallel wrappers from averaging gradients: they are split first, and averaged after."""
+        no_sync = getattr(model, "no_sync", None)
+        return no_sync() if callable(no_sync) else contextlib.nullcontext()
+
+    def _loss_scale(self) -> float:
+        scaler = self.accelerator.scaler
+        return float(scaler.get_scale()) if scaler is not None else 1.0
+
+    def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> None:
+        """Take the objective's normaliser from all micro-batches of the step; transformers' own count is not needed."""
+        self.objective.begin(batch_samples)
 
     def floating_point_ops(self, inputs: Step) -> int:
         """Estimate a micro-batch's operations as 6 × parameters × useful tokens (Kaplan et al., arXiv:2001.08361)."""
@@ -183,6 +250,7 @@ class Trainer(transformers.Trainer):
         self._loss: dict[str, float] = defaultdict(float)
         self._examples: dict[str, int] = defaultdict(int)
         self._tokens: dict[str, int] = defaultdict(int)
+        self._sums: dict[str, float] = defaultdict(float)
         self._step_started = time.perf_counter()
 
     def _begin_log(self) -> None:
@@ -190,18 +258,20 @@ class Trainer(transformers.Trainer):
         self._log_examples: dict[str, int] = defaultdict(int)
         self._log_tokens, self._log_seconds = 0, 0.0
 
-    def _end_step(self) -> None:
+    def _end_step(self, done: BalancedStep) -> None:
         """Close the books of one optimizer step."""
         seconds = time.perf_counter() - self._step_started
+        self._add_up_ranks()
         tasks = {}
         for name, weight in self.objective.weights.items():
             count = self._examples[name]
             mean = self._loss[name] / count if count else None
+            weight = weight * done.weights.get(name, 1.0)  # noqa: PLW2901 - what the step really used
             tasks[name] = {"loss": mean, "weight": weight, "examples": count, "tokens": self._tokens[name]}
             self._log_loss[name] += self._loss[name]
             self._log_examples[name] += count
         tokens = sum(self._tokens.values())
-        loss = sum(self.objective.scale[name] * value for name, value in self._loss.items())
+        loss = sum(self.objective.scale[name] * value for name, value in self._sums.items())
         self._log_tokens += tokens
         self._log_seconds += seconds
         self.step_record = {
@@ -211,7 +281,22 @@ class Trainer(transformers.Trainer):
             "tokens_per_second": tokens / seconds,
             "tasks": tasks,
         }
+        if done.record:
+            self.step_record["conflict"] = rounded(done.record)
+        if not done.sound:
+            self.step_record["skipped"] = done.broken
         self._begin_step()
+
+    def _add_up_ranks(self) -> None:
+        """Add up the books of all processes of a data-parallel run."""
+        books: list[dict[str, Any]] = [self._loss, self._examples, self._tokens, self._sums]
+        if world_size() > 1:
+            names = list(self.objective.weights)
+            held = torch.tensor([[book[name] for name in names] for book in books], dtype=torch.float64)
+            added = add_up(held.to(self.args.device)).tolist()
+            for book, values in zip(books, added, strict=True):
+                book.update(zip(names, values, strict=True))
+            self._sums.update({name: value / world_size() for name, value in self._sums.items()})
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Note the norm before clipping, which transformers gives to the log alone."""
@@ -247,6 +332,7 @@ class Trainer(transformers.Trainer):
         started = time.perf_counter()
         self._set_optimizer("eval")
         values = self.evaluator() if self.evaluator else {}
+        self.balancing.note_scores(values)
         metrics = {f"{metric_key_prefix}_{key}": value for key, value in values.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - started
         self.log(metrics)
@@ -260,6 +346,19 @@ class Trainer(transformers.Trainer):
         """Write adapter or backbone and heads in safetensors; no pickled arguments."""
         self.saver(Path(output_dir or self.args.output_dir))
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write the state of the balance beside that of the optimizer."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            write_text(Path(output_dir) / BALANCE_FILE, json.dumps(self.balancing.balancer.state()))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Take up the state of the balance where the checkpoint left it."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            text = (Path(checkpoint) / BALANCE_FILE).read_text(encoding="utf-8")
+            self.balancing.balancer.restore(json.loads(text))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.model, Path(resume_from_checkpoint))
 
@@ -271,6 +370,7 @@ class Trainer(transformers.Trainer):
             callback.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
 
     def _load_best_model(self) -> None:
+        wait_for_all()  # the first process may still be writing it
         load_weights(self.model, Path(self.state.best_model_checkpoint))
 
     def take_up_end(self, checkpoint: Checkpoint) -> None:

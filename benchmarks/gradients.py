@@ -1,0 +1,279 @@
+"""What every task's gradient costs: one joint step, ours, and the ways that pay a backward pass for each task.
+
+    python benchmarks/gradients.py --quick     # T = 16, LoRA, under a minute
+    python benchmarks/gradients.py             # T = 2 … 32, LoRA and full fine-tuning
+
+All contestants run in one process on the same model (a Llama form with random weights), rows and weighting (UPGrad), by
+turns; figures are medians of ratios to the joint step. Before they are timed, their gradients are held against each
+other. On a GPU the model is one of more than a billion parameters in bf16. LibMTL's own loop takes part where
+`pip install --no-deps LibMTL torchvision` has been run. The full command writes benchmarks/results/gradients.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import os
+import statistics
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+os.environ["KINETO_LOG_LEVEL"] = "6"  # the profiler that measures memory says nothing
+
+import peft
+import torch
+import transformers
+from measuring import interleaved, machine, peak_bytes, ratio, write
+from torch import Tensor, nn
+from torchjd import autogram, autojac
+from torchjd.aggregation import UPGrad, UPGradWeighting
+
+from taskloom.balance import BALANCES
+from taskloom.balance._projector import NnlsProjector
+from taskloom.gradients import Balancer
+
+warnings.filterwarnings("ignore")
+transformers.logging.set_verbosity_error()
+
+Contestant = Callable[[], Tensor]
+
+SMALL = {"hidden_size": 512, "intermediate_size": 1360, "num_hidden_layers": 6, "num_attention_heads": 8}
+QUICK = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 6}
+BILLION = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+RANK = 16
+
+
+class Problem:
+    """A model, rows of T tasks, and their losses.
+
+    Args:
+        tasks: T.
+        adapter: "lora" or "full".
+        sizes: of the Llama form.
+        rows: of each task.
+        tokens: of each row.
+        device: where.
+    """
+
+    def __init__(
+        self, tasks: int, adapter: str, sizes: dict[str, int], *, rows: int, tokens: int, device: torch.device
+    ) -> None:
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(
+            vocab_size=2000, num_key_value_heads=sizes["num_attention_heads"], pad_token_id=0, use_cache=False, **sizes
+        )
+        model: Any = transformers.LlamaModel(config)
+        if adapter == "lora":
+            model = peft.get_peft_model(model, peft.LoraConfig(r=RANK, target_modules="all-linear"))
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:  # zeros at the start, so that the gradient of A would be zero
+                    nn.init.normal_(parameter, std=0.02)
+        self.device = device
+        self.model = model.to(device).train()
+        self.tasks, self.rows, self.tokens = tasks, rows, tokens
+        self.ids = torch.randint(1, 2000, (tasks * rows, tokens), device=device)
+        self.mask = torch.ones_like(self.ids)
+        self.task_of_row = [task for task in range(tasks) for _ in range(rows)]
+        self.directions = torch.randn(tasks, sizes["hidden_size"], device=device)
+        self.shared = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.parameters = [parameter for _, parameter in self.shared]
+        self.size = sum(parameter.numel() for parameter in self.parameters)
+        self.half = device.type == "cuda"
+
+    def losses(self) -> list[Tensor]:
+        """Run the forward pass: the mean loss of each task."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            hidden = self.model(input_ids=self.ids, attention_mask=self.mask).last_hidden_state
+        pooled = hidden.float().mean(dim=1)
+        wanted = (pooled * self.directions.repeat_interleave(self.rows, dim=0)).sum(dim=1)
+        return list(((wanted - 1) ** 2).view(self.tasks, self.rows).mean(dim=1))
+
+    def gradient(self) -> Tensor:
+        """Give ``.grad`` of all shared parameters as one vector."""
+        return torch.cat([p.grad.flatten() for p in self.parameters if p.grad is not None])
+
+    def clear(self) -> None:
+        """Drop all gradients."""
+        self.model.zero_grad(set_to_none=True)
+
+
+def joint(problem: Problem) -> Tensor:
+    """Take a plain step on the mean loss."""
+    problem.clear()
+    torch.stack(problem.losses()).mean().backward()
+    return problem.gradient()
+
+
+def ours(problem: Problem, balancer: Balancer) -> Tensor:
+    """Take a balanced step in one backward pass."""
+    problem.clear()
+    with balancer.step() as step:
+        step.rows(problem.task_of_row, {"input_ids": problem.ids, "attention_mask": problem.mask})
+        step.backward({str(task): loss for task, loss in enumerate(problem.losses())})
+    return problem.gradient()
+
+
+def separate(problem: Problem, weighting: UPGradWeighting) -> Tensor:
+    """Take one backward pass for each task."""
+    problem.clear()
+    losses = problem.losses()
+    rows = []
+    for task, loss in enumerate(losses):
+        gradients = torch.autograd.grad(loss, problem.parameters, retain_graph=task + 1 < len(losses))
+        rows.append(torch.cat([each.flatten() for each in gradients]))
+    jacobian = torch.stack(rows)
+    return weighting(jacobian @ jacobian.T) @ jacobian
+
+
+def by_autojac(problem: Problem, aggregator: UPGrad) -> Tensor:
+    """Take torchjd's Jacobian, row by row."""
+    problem.clear()
+    autojac.backward(problem.losses(), inputs=problem.parameters, parallel_chunk_size=1)
+    autojac.jac_to_grad(problem.parameters, aggregator)
+    return problem.gradient()
+
+
+def by_autogram(problem: Problem, engine: autogram.Engine, weighting: UPGradWeighting) -> Tensor:
+    """Take torchjd's Gramian, then a backward pass of the weighted losses."""
+    problem.clear()
+    losses = torch.stack(problem.losses())
+    losses.backward(weighting(engine.compute_gramian(losses)))
+    return problem.gradient()
+
+
+def by_libmtl(problem: Problem, loop: Any, weighting: UPGradWeighting) -> Tensor:
+    """Take LibMTL's loop over tasks."""
+    problem.clear()
+    gradients = loop._get_grads(problem.losses(), mode="backward")
+    return weighting(gradients @ gradients.T) @ gradients
+
+
+def libmtl_loop(problem: Problem) -> Any:
+    """Make LibMTL's abstract weighting over the problem's parameters; None where it is not installed."""
+    try:
+        base = importlib.import_module("LibMTL.weighting.abstract_weighting").AbsWeighting
+    except ImportError:
+        return None
+    loop = base()
+    loop.rep_grad, loop.task_num, loop.device = False, problem.tasks, problem.device
+    loop.get_share_params = lambda: problem.parameters
+    loop.zero_grad_share_params = problem.clear
+    return loop
+
+
+def balancer_of(problem: Problem, statistic: str) -> Balancer:
+    """Make our balancer with UPGrad."""
+    names = [str(task) for task in range(problem.tasks)]
+    return Balancer(problem.shared, names, BALANCES.load("upgrad")(), statistic=statistic)  # type: ignore[arg-type]
+
+
+def contestants(problem: Problem, twin: Problem, adapter: str) -> dict[str, Contestant]:
+    """Give all ways that run here, by name; `twin` is for the one whose hooks would be in the others' way."""
+    weighting, aggregator = UPGradWeighting(projector=NnlsProjector()), UPGrad(projector=NnlsProjector())
+    found: dict[str, Contestant] = {"joint": functools.partial(joint, problem)}
+    kinds = {"lora": ("jacobian", "sketch"), "full": ("jacobian", "gramian", "sketch")}[adapter]
+    for kind in kinds:
+        found[f"taskloom, {kind}"] = functools.partial(ours, problem, balancer_of(problem, kind))
+    found["separate passes"] = functools.partial(separate, problem, weighting)
+    found["torchjd.autojac"] = functools.partial(by_autojac, problem, aggregator)
+    engine = autogram.Engine(twin.model, batch_dim=None)
+    found["torchjd.autogram"] = functools.partial(by_autogram, twin, engine, weighting)
+    loop = libmtl_loop(problem)
+    if loop is not None:
+        found["LibMTL's loop"] = functools.partial(by_libmtl, problem, loop, weighting)
+    return found
+
+
+def measure(tasks: int, adapter: str, sizes: dict[str, int], repeats: int, **options: Any) -> dict[str, Any]:
+    """Run all contestants of one problem; gives their time ratios, memory and agreement."""
+    problem, twin = Problem(tasks, adapter, sizes, **options), Problem(tasks, adapter, sizes, **options)
+    runs = contestants(problem, twin, adapter)
+    exact = runs["separate passes"]()
+    memory, agreement, failed = {}, {}, {}
+    for name in list(runs):
+        try:
+            # The first call is among those measured: engines allocate then, and ours learns what it may let go of.
+            given: list[Tensor] = []
+            memory[name] = peak_bytes(lambda run=runs[name], given=given: given.append(run()))  # type: ignore[misc]
+            # The weights of a step that takes them from the last one are there from the second step on.
+            second = runs[name]() if name.startswith("taskloom") else given[0]
+            agreement[name] = float((second - exact).norm() / exact.norm())
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:160]
+            del runs[name]
+    slow = {name for name in runs if not name.startswith(("taskloom", "joint"))}
+    seconds = interleaved({name: run for name, run in runs.items() if name not in slow}, repeats)
+    base = statistics.median(seconds["joint"])
+    slow_seconds = interleaved({"joint": runs["joint"], **{name: runs[name] for name in slow}}, max(1, repeats // 3))
+    rows = []
+    for name in runs:
+        held = slow_seconds if name in slow else seconds
+        rows.append(
+            {
+                "name": name,
+                "ratio": round(ratio(held, name, "joint"), 3),
+                "peak_mib": round(memory[name] / 2**20),
+                "difference": agreement[name],
+            }
+        )
+    return {
+        "tasks": tasks,
+        "adapter": adapter,
+        "parameters": problem.size,
+        "rows": problem.rows,
+        "tokens": problem.tokens,
+        "joint_seconds": round(base, 4),
+        "contestants": rows,
+        "failed": failed,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print one problem's figures."""
+    head = f"T = {found['tasks']}, {found['adapter']}, {found['parameters']:,} shared parameters"
+    print(f"\n{head}; joint step {found['joint_seconds']:.3f} s")
+    print(f"{'':22}{'time / joint':>14}{'peak MiB':>11}{'difference':>13}")
+    for row in found["contestants"]:
+        difference = "" if row["name"] == "joint" else f"{row['difference']:.1e}"
+        print(f"{row['name']:22}{row['ratio']:14.3f}{row['peak_mib']:11d}{difference:>13}")
+    for name, reason in found["failed"].items():
+        print(f"{name:22}does not run: {reason}")
+
+
+def verdict(found: dict[str, Any]) -> None:
+    """Print the figures that the quick run is there for."""
+    rows = {row["name"]: row for row in found["contestants"]}
+    mine = rows["taskloom, jacobian"]
+    allowed = rows["joint"]["peak_mib"] + (1.3 * found["tasks"] * found["parameters"] * 4) / 2**20 + 64
+    print(f"\ntaskloom, jacobian: {mine['ratio']:.3f} x joint (at most 1.15)")
+    if "torchjd.autojac" in rows:
+        print(f"torchjd.autojac / taskloom: {rows['torchjd.autojac']['ratio'] / mine['ratio']:.1f} (at least 5)")
+    print(f"peak memory: {mine['peak_mib']} MiB (at most {allowed:.0f})")
+
+
+def main() -> None:
+    """Measure, print, and write the figures of the full run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(machine())
+    if arguments.quick:
+        found = measure(16, "lora", QUICK, 5, rows=2, tokens=48, device=device)
+        show(found)
+        verdict(found)
+        return
+    results = []
+    sizes, counts = (BILLION, (8, 16)) if device.type == "cuda" else (SMALL, (2, 4, 8, 16, 32))
+    for adapter in ("lora", "full"):
+        for tasks in counts:
+            results.append(measure(tasks, adapter, sizes, 9, rows=2, tokens=64, device=device))
+            show(results[-1])
+    name = "gradients-gpu" if device.type == "cuda" else "gradients"
+    print(f"\nwrote {write(name, 'python benchmarks/gradients.py', {'problems': results})}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""A prepared run with its model: what training, its rehearsal and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from taskloom.balance import BALANCES
+from taskloom.config import Config
+from taskloom.config.schema import BalanceSection
+from taskloom.data.cache import Items
+from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_split
+from taskloom.gradients import Balancer
+from taskloom.model import MultiTaskModel, build_model, save_model
+from taskloom.prediction import prediction_line
+from taskloom.preparation import Prepared, check_lengths
+from taskloom.record import Record
+from taskloom.training.arguments import Length, run_length, training_arguments
+from taskloom.training.balancing import Balancing
+from taskloom.training.objective import Objective
+from taskloom.training.trainer import Trainer
+from taskloom.types import Item, Prediction, Row, Score
+
+RECORD_STEPS = 10
+"""How often conflict is recorded where a method looks at gradients and the run file says nothing of it."""
+
+
+@dataclass
+class _First:
+    """The first items of a split."""
+
+    items: Items
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        return self.items[index]
+
+
+class Session:
+    """A prepared run with its model: what training, its rehearsal and evaluation share.
+
+    Args:
+        config: the run.
+        prepared: its data.
+        folder: where checkpoints go.
+        model: a model that is trained already; None builds one.
+    """
+
+    def __init__(self, config: Config, prepared: Prepared, folder: Path, model: MultiTaskModel | None = None) -> None:
+        self.config = config
+        self.prepared = prepared
+        self.evaluates = all("validation" in items for items in prepared.items.values())
+        self.arguments = training_arguments(config.training, folder, evaluates=self.evaluates)
+        self.length: Length = run_length(self.arguments, prepared.training_items())
+        self.steps = prepared.plan(self.length)
+        self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])
+        check_lengths(config, prepared.tasks, self.model.places())
+
+    def objective(self) -> Objective:
+        """Make the objective of the run's weights and mixture."""
+        weights = {name: section.weight for name, section in self.config.tasks.items()}
+        accumulation = self.arguments.gradient_accumulation_steps
+        expected = {name: rows * accumulation for name, rows in self.steps.draws.expected.items()}
+        balance = self.config.balance
+        reduction, by_choices = balance["reduction"], balance["scale_by_log_labels"]
+        return Objective(self.prepared.tasks, weights, expected, reduction=reduction, by_choices=by_choices)
+
+    def balancer(self) -> Balancer:
+        """Make the balancer of the run's method over the backbone's parameters; heads are each task's own."""
+        section, tasks = self.config.balance, self.config.tasks
+        options = {key: value for key, value in section.items() if key not in BalanceSection.model_fields}
+        return Balancer(
+            self.model.backbone.named_parameters(),
+            list(tasks),
+            BALANCES.load(section["method"])(**options),
+            preference={name: task.weight for name, task in tasks.items()},
+            private={name: list(head.parameters()) for name, head in self.model.heads.items()},
+            statistic=section["statistic"],
+            weights_from=section["weights_from"],
+            sketch_size=section["sketch_size"],
+            seed=self.config.training["seed"],
+        )
+
+    def balancing(self, tell: Callable[[str], None] = lambda text: None) -> Balancing:
+        """Make what the Trainer does about balance."""
+        section, balancer = self.config.balance, self.balancer()
+        every = section["record_steps"]
+        if every is None:
+            every = 0 if balancer.method.needs in {"nothing", "losses"} else RECORD_STEPS
+        return Balancing(
+            balancer,
+            self.objective(),
+            record_steps=every,
+            limit_skipped_steps=section["limit_skipped_steps"],
+            check_gradients=section["check_gradients"],
+            tell=tell,
+            probe=self.validation_losses if self.evaluates else None,
+        )
+
+    def validation_losses(self, step: int) -> dict[str, float]:
+        """Give each task's mean loss on a few validation rows, the next ones at each step."""
+        tasks, device = self.prepared.tasks, self.arguments.device
+        each = max(1, self.arguments.per_device_train_batch_size // len(tasks))
+        drawn = []
+        for name in tasks:
+            items = self.prepared.items[name]["validation"]
+            drawn += [(name, items[(step * each + place) % len(items)]) for place in range(min(each, len(items)))]
+        sums: dict[str, float] = dict.fromkeys(tasks, 0.0)
+        counts: dict[str, int] = dict.fromkeys(tasks, 0)
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            for chunk in self.steps.build(drawn).to(device).chunks:
+                outputs = self.model(chunk)
+                for name, part in chunk.parts.items():
+                    losses = tasks[name].loss(outputs[name], part.targets)
+                    sums[name] += float(losses.sum())
+                    counts[name] += len(losses)
+        self.model.train(training)
+        return {name: sums[name] / counts[name] for name in tasks}
+
+    def head_rates(self) -> dict[str, float]:
+        """Give the learning rate of each head: the task's own, the model's for heads, or ten times the run's.
+
+        A head begins at random where the backbone begins trained, so it has further to go.
+        """
+        usual = self.config.model.head_learning_rate or 10 * self.config.training["learning_rate"]
+        return {name: task.learning_rate or usual for name, task in self.config.tasks.items()}
+
+    def trainer(
+        self, callbacks: Sequence[transformers.TrainerCallback] = (), tell: Callable[[str], None] = lambda text: None
+    ) -> Trainer:
+        """Make the Trainer; `tell` says something to the user."""
+        stopping: list[transformers.TrainerCallback] = []
+        settings = self.config.evaluation
+        if settings.early_stopping_patience and self.evaluates:
+            patience, threshold = settings.early_stopping_patience, settings.early_stopping_threshold
+            stopping.append(transformers.EarlyStoppingCallback(patience, threshold))
+        return Trainer(
+            self.model,
+            self.arguments,
+            steps=self.steps,
+            epoch_steps=self.length.epoch_steps,
+            balancing=self.balancing(tell),
+            evaluator=self.validate if self.evaluates else None,
+            saver=self.save,
+            head_rates=self.head_rates(),
+            place=self.prepared.place,
+            callbacks=[*stopping, *callbacks],
+        )
+
+    def validate(self) -> dict[str, float]:
+        """Score the validation split without intervals: ``TASK/METRIC`` and ``composite``."""
+        values = {}
+        for name in self.prepared.tasks:
+            limit = self.config.evaluation.limit_rows
+            rows, answers = self.answers(name, "validation", limit)
+            values[name] = quick_scores(self.prepared.judged[name], answers, rows)
+        flat = {f"{name}/{metric}": value for name, found in values.items() for metric, value in found.items()}
+        return {"composite": quick_composite(values, self.prepared.judged), **flat}
+
+    def answers(self, name: str, split: str, limit: int | None = None) -> tuple[list[Row], list[Prediction]]:
+        """Answer the first `limit` rows of a task's split, or all."""
+        rows = self.prepared.corpora[name].splits[split][:limit]
+        items = self.prepared.items[name][split]
+        kept = _First(items, int((items.rows < len(rows)).sum()))
+        predictor = Predictor(self.model, self.prepared.tasks, self.prepared.padding, self.config.batching.limit_tokens)
+        return rows, predictor.answer(name, rows, kept)
+
+    def save(self, folder: Path) -> None:
+        """Write the model as it is now."""
+        tasks = {
+            name: (self.config.tasks[name].type, self.config.options(name), task)
+            for name, task in self.prepared.tasks.items()
+        }
+        tokenizer = self.prepared.tokenizer
+        save_model(self.model, folder, tokenizer=tokenizer, section=self.config.model, tasks=tasks)
+
+    def score(self, splits: Sequence[str], record: Record | None) -> list[Score]:
+        """Score splits with intervals, and write predictions and scores where there is a record."""
+        scores = []
+        for split in splits:
+            predictions, rows = {}, {}
+            for name in self.prepared.tasks:
+                if split in self.prepared.items[name]:
+                    rows[name], predictions[name] = self.answers(name, split)
+            if record:
+                self._write_predictions(record, split, rows, predictions)
+            settings = self.config.evaluation
+            scores += score_split(
+                split,
+                predictions,
+                rows,
+                self.prepared.judged,
+                resamples=settings.resamples,
+                confidence=settings.confidence,
+                seed=self.config.training["seed"],
+            )
+        if record:
+            record.write_scores(scores)
+        return scores
+
+    def _write_predictions(
+        self,
+        record: Record,
+        split: str,
+        rows: Mapping[str, Sequence[Row]],
+        predictions: Mapping[str, Sequence[Prediction]],
+    ) -> None:
+        for name, answers in predictions.items():
+            task, places = self.prepared.tasks[name], self.prepared.corpora[name].places[split]
+            lines = [
+                prediction_line(task, index, places[index], row, answer)
+                for index, (row, answer) in enumerate(zip(rows[name], answers, strict=True))
+            ]
+            record.write_predictions(name, split, lines)

@@ -1,0 +1,182 @@
+"""The balance of a run, over the micro-batches of a Trainer: one optimizer step is opened, filled, and closed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taskloom.errors import Fault, NonFiniteGradientError, listed
+from taskloom.gradients import BalancedStep, Balancer
+from taskloom.gradients.step import Backward, Step
+from taskloom.gradients.verification import Difference, compare
+from taskloom.training.objective import Objective
+from taskloom.types import Chunk
+
+TOLERANCE, TOLERANCE_HALF = 1e-3, 5e-2
+"""How far a gradient may be from that of separate passes, relative to its norm; the second in half precision."""
+
+Probe = Callable[[int], dict[str, float]]
+Forward = Callable[[Chunk], Mapping[str, Tensor]]
+
+
+class Balancing:
+    """What the Trainer does about balance, apart from its inner workings.
+
+    Args:
+        balancer: the run's.
+        objective: whose sums are balanced.
+        record_steps: conflict is recorded every so many steps; 0 for never.
+        limit_skipped_steps: how many steps may be skipped because a gradient was not finite.
+        check_gradients: whether the first step that is split is held against separate passes.
+        tell: says something to the user.
+        probe: gives each task's loss on a batch of validation rows (optimizer step); None where there are none.
+    """
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        objective: Objective,
+        *,
+        record_steps: int = 0,
+        limit_skipped_steps: int = 10,
+        check_gradients: bool = True,
+        tell: Callable[[str], None] = lambda text: None,
+        probe: Probe | None = None,
+    ) -> None:
+        self.balancer = balancer
+        self.objective = objective
+        self.record_steps = record_steps
+        self.limit_skipped_steps = limit_skipped_steps
+        self.check_gradients = check_gradients
+        self.tell = tell
+        self.probe = probe if balancer.method.validates else None
+        self.step: BalancedStep | None = None
+        self._told: set[str] = set()
+        self._numbers = {name: number for number, name in enumerate(balancer.tasks)}
+
+    def open(self, step: int, loss_scale: float, *, measure: bool = False) -> None:
+        """Begin an optimizer step.
+
+        Args:
+            step: its number, from 0.
+            loss_scale: what losses are multiplied by on their way back.
+            measure: whether it is the first of two passes, which only finds the weights.
+        """
+        record = bool(self.record_steps) and step % self.record_steps == 0 and not measure
+        self.step = self.balancer.step(record=record, loss_scale=loss_scale, measure=measure)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch a micro-batch."""
+        assert self.step is not None
+        with self.step.watching():
+            yield
+
+    def rows(self, chunk: Chunk) -> None:
+        """Say which task each row of a chunk belongs to."""
+        assert self.step is not None
+        self.step.rows(*self._rows_of(chunk))
+
+    def backward(self, sums: Mapping[str, Tensor], backward: Backward) -> None:
+        """Run the backward pass of a chunk."""
+        assert self.step is not None
+        self.step.backward(sums, backward, self.objective.normaliser)
+
+    def close(self, step: int) -> BalancedStep:
+        """End an optimizer step: ``.grad`` is ready, or empty where a gradient was not finite.
+
+        Raises:
+            NonFiniteGradientError: more steps were skipped than the run allows.
+        """
+        assert self.step is not None
+        done, self.step = self.step, None
+        if self.probe is not None and not done.measure:
+            self.balancer.validation_losses = self.probe(step)
+        done.close()
+        for name in sorted(set(self.balancer.engine.uncovered) - self._told):
+            self._told.add(name)
+            use = self.balancer.engine.uncovered[name]
+            self.tell(f"`{name}` takes a backward pass for each task: no rule splits its gradient ({use})")
+        if not done.sound and loss_scale_is_one(done):
+            self._count_skipped(done, step)
+        return done
+
+    def note_scores(self, values: Mapping[str, float]) -> None:
+        """Tell the method each task's score: the first of its metrics in an evaluation's ``TASK/METRIC`` values."""
+        scores: dict[str, float] = {}
+        for key, value in values.items():
+            name, slash, _ = key.partition("/")
+            if slash and name in self._numbers:
+                scores.setdefault(name, value)
+        self.balancer.scores = scores
+
+    def verify(self, chunk: Chunk, forward: Forward, *, half: bool) -> list[Difference]:
+        """Hold the engine's gradients against separate passes on one chunk, and distrust what differs.
+
+        Args:
+            chunk: some rows of two tasks or more, best of all.
+            forward: runs the model on a chunk.
+            half: whether it runs in half precision.
+
+        Returns:
+            each parameter's difference, the largest first.
+        """
+
+        def losses(step: Step) -> dict[int, Tensor]:
+            step.rows(*self._rows_of(chunk))
+            sums, _ = self.objective.sums(forward(chunk), chunk)
+            return {self._numbers[name]: self.objective.scale[name] * value for name, value in sums.items()}
+
+        found = compare(self.balancer.engine, losses)
+        limit = TOLERANCE_HALF if half else TOLERANCE
+        wrong = [each.name for each in found if each.relative > limit and not each.separate]
+        self.balancer.engine.distrust(wrong, "it differed from separate passes when it was checked")
+        return found
+
+    def _rows_of(self, chunk: Chunk) -> tuple[list[int], dict[str, Tensor], list[int]]:
+        """Give for the rows of a chunk their tasks, the inputs, and their items."""
+        length = chunk.inputs["input_ids"].shape[0]
+        tasks, items = [0] * length, [0] * length
+        item = 0
+        for name, part in chunk.parts.items():
+            places = iter(part.sequences.tolist())
+            for size in part.sizes:
+                for _ in range(size):
+                    row = next(places)
+                    tasks[row], items[row] = self._numbers[name], item
+                item += 1
+        return tasks, chunk.inputs, items
+
+    def _count_skipped(self, done: BalancedStep, step: int) -> None:
+        names = listed(done.broken) if done.broken else "the tasks together"
+        count = self.balancer.skipped
+        if count > self.limit_skipped_steps:
+            fix = "Lower `training.learning_rate`, or look at the rows of the task"
+            found = f"{names} without one in step {step + 1}, the {count}. step that was skipped for it"
+            where = f"tasks.{done.broken[0]}" if done.broken else "tasks"
+            raise NonFiniteGradientError(Fault(where, "have a finite gradient", found, fix))
+        self.tell(f"step {step + 1} was skipped: the gradient of {names} was not finite ({count} skipped so far)")
+
+
+def loss_scale_is_one(step: BalancedStep) -> bool:
+    """Say whether a gradient that is not finite is a fault; with a loss scale it only asks for a smaller one."""
+    return step.loss_scale == 1.0
+
+
+def random_states(device: torch.device) -> list[Any]:
+    """Give the states of torch's random numbers."""
+    states: list[Any] = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def set_random_states(states: list[Any], device: torch.device) -> None:
+    """Take back what `random_states` gave."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
