@@ -13,6 +13,7 @@ from taskloom.balance import BALANCES
 from taskloom.config import Config
 from taskloom.config.schema import BalanceSection
 from taskloom.data.cache import Items
+from taskloom.errors import ConfigError, Fault
 from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_split
 from taskloom.gradients import Balancer
 from taskloom.model import MultiTaskModel, build_model, save_model
@@ -73,8 +74,17 @@ class Session:
         return Objective(self.prepared.tasks, weights, expected, reduction=reduction, by_choices=by_choices)
 
     def balancer(self) -> Balancer:
-        """Make the balancer of the run's method over the backbone's parameters; heads are each task's own."""
+        """Make the balancer of the run's method over the backbone's parameters; heads are each task's own.
+
+        Raises:
+            ConfigError: several processes train, and their statistics would not add up.
+        """
         section, tasks = self.config.balance, self.config.tasks
+        if section["statistic"] == "gramian" and self.arguments.world_size > 1:
+            found = f"`gramian` in {self.arguments.world_size} processes, which do not add up to one"
+            fix = "Write `sketch`, or `auto`"
+            raise ConfigError(Fault("balance.statistic", "add up over the processes of a run", found, fix))
+        self.model.to(self.arguments.device)  # what is kept of gradients lies beside them
         options = {key: value for key, value in section.items() if key not in BalanceSection.model_fields}
         return Balancer(
             self.model.backbone.named_parameters(),

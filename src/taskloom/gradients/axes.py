@@ -10,42 +10,28 @@ from torch import Tensor
 
 _SWAPS = frozenset({"transpose", "swapaxes", "swapdims", "transpose_"})
 _ALWAYS = frozenset({"masked_select", "nonzero", "take", "t", "t_", "vstack", "hstack", "unique", "flipud"})
-_ALONG = frozenset(
-    [
-        "index_select",
-        "gather",
-        "take_along_dim",
-        "sort",
-        "argsort",
-        "topk",
-        "select",
-        "narrow",
-        "unbind",
-        "split",
-        "chunk",
-        "tensor_split",
-        "flip",
-        "roll",
-        "cat",
-        "concat",
-        "stack",
-        "sum",
-        "mean",
-        "amax",
-        "amin",
-        "max",
-        "min",
-        "prod",
-        "cumsum",
-        "cumprod",
-        "logsumexp",
-        "unsqueeze",
-        "squeeze",
-        "softmax",
-        "log_softmax",
-    ]
-)
-_AXIS_PLACE = {"flip": 1, "roll": 2, "split": 2, "chunk": 2, "tensor_split": 2, "topk": 2, "sort": 1, "argsort": 1}
+_ALONG = frozenset({"index_select", "gather", "take_along_dim", "sort", "argsort", "topk", "select", "narrow"})
+_ALONG |= {
+    "unbind",
+    "split",
+    "chunk",
+    "tensor_split",
+    "flip",
+    "roll",
+    "cat",
+    "concat",
+    "stack",
+    "sum",
+    "mean",
+    "amax",
+    "amin",
+}
+_ALONG |= {"max", "min", "prod", "cumsum", "cumprod", "logsumexp", "unsqueeze", "squeeze", "softmax", "log_softmax"}
+_OVER = frozenset({"sum", "mean", "amax", "amin", "max", "min", "prod", "cumsum", "cumprod", "logsumexp", "softmax"})
+_OVER |= {"log_softmax", "std", "var", "norm", "median", "std_mean", "var_mean", "cummax", "cummin", "logcumsumexp"}
+_OVER |= {"nansum", "nanmean", "aminmax", "vector_norm", "linalg_vector_norm", "linalg_norm", "normalize", "renorm"}
+_AXIS_PLACE = {"norm": 2, "vector_norm": 2, "linalg_vector_norm": 2, "linalg_norm": 2, "normalize": 2, "flip": 1}
+_AXIS_PLACE |= {"roll": 2, "split": 2, "chunk": 2, "tensor_split": 2, "topk": 2, "sort": 1, "argsort": 1}
 _DEFAULT_AXIS = {"cat": 0, "concat": 0, "stack": 0, "split": 0, "chunk": 0, "tensor_split": 0, "unbind": 0, "roll": 0}
 _DEFAULT_AXIS |= {"topk": -1, "sort": -1, "argsort": -1}
 
@@ -82,6 +68,51 @@ def moves_rows(function: Callable[..., Any], args: tuple[Any, ...], options: Map
     if name in _ALONG:
         return _along_rows(name, args, options, axes)
     return _reorders(function, name, args, options, axes)
+
+
+def swaps_rows(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> bool:
+    """Say whether a call swaps the first two axes of a tensor, and does nothing else."""
+    if name_of(function) not in _SWAPS:
+        return False
+    axes = next(tensors_in([*args, *options.values()])).dim()
+    swapped = [*args[1:3], *(value for value in options.values() if isinstance(value, int))]
+    return axes > 1 and {axis % axes for axis in swapped} == {0, 1}
+
+
+def picks_or_reorders(function: Callable[..., Any]) -> bool:
+    """Say whether a call may change what is where on some axis, whichever it is."""
+    return name_of(function) in _ALONG | _ALWAYS | _SWAPS | {"__getitem__", "permute", "movedim", "moveaxis", "repeat"}
+
+
+def couples_rows(
+    function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], *, aligned: bool
+) -> bool:
+    """Say whether a call lets a gradient flow from one row to others: a sum, norm or softmax over rows, or a product.
+
+    Args:
+        function: what is called.
+        args: its positional arguments.
+        options: its keyword arguments.
+        aligned: whether rows are on the first axis; elsewhere any axis but the last may be theirs.
+    """
+    name = name_of(function)
+    if name not in _OVER:
+        return False
+    first = next(tensors_in([*args, *options.values()]))
+    if not first.requires_grad:
+        return False
+    given = options.get("dim", options.get("axis"))
+    if given is None:
+        place = _AXIS_PLACE.get(name, 1)
+        given = args[place] if len(args) > place else None
+    if isinstance(given, Tensor):
+        return False  # the larger of two, by element
+    axes = first.dim()
+    listed = given if isinstance(given, list | tuple) else (given,)
+    over = {axis % axes for axis in listed if isinstance(axis, int) and axes}
+    if not over or given is None:
+        return axes > 0
+    return 0 in over if aligned else bool(over - {axes - 1})
 
 
 def _reorders(function: Any, name: str, args: tuple[Any, ...], options: Mapping[str, Any], axes: int) -> bool:

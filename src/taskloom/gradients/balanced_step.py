@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taskloom.gradients.conflict import half_cosines
 from taskloom.gradients.ledgers import JacobianLedger, WeightedLedger
-from taskloom.gradients.ranks import add_up, average, average_gradients
+from taskloom.gradients.ranks import add_up, average, average_gradients, world_size
 from taskloom.gradients.step import Backward, Step
 
 if TYPE_CHECKING:
@@ -52,8 +52,10 @@ class BalancedStep:
     Attributes:
         sound: whether all gradients were finite, so that the optimizer may step.
         broken: names of tasks whose gradient was not finite.
-        losses: task -> its loss in the step; tasks without rows are absent.
-        weights: task -> weight of its preferred gradient in the step.
+        told: whether the step told what the method reads; not so in the first step of the statistic "gramian" that
+            uses a parameter twice, which leaves the weights as they are.
+        losses: task -> its mean loss in the step; tasks without rows are absent.
+        weights: task -> weight of its preferred gradient in the step, constant weights among them.
         record: Gramian, layers and half cosines of a recorded step, ready for JSON; else empty.
     """
 
@@ -61,14 +63,15 @@ class BalancedStep:
         self.balancer = balancer
         self.loss_scale = loss_scale
         self.measure = measure
-        self.sound = True
+        self.sound = self.told = True
         self.broken: list[str] = []
         self.losses: dict[str, float] = {}
         self.weights: dict[str, float] = {}
         self.record: dict[str, Any] = {}
         self._recorded = record
         self._sums = torch.zeros(len(balancer.tasks), dtype=torch.float64)
-        self._had = torch.zeros(len(balancer.tasks), dtype=torch.float64)
+        self._counts = torch.zeros_like(self._sums)
+        self._had = torch.zeros_like(self._sums)
         self._multipliers = torch.zeros_like(self._sums) if measure else balancer.multipliers
         self._inner: Step | None = None
         if balancer.splits or record:
@@ -80,6 +83,11 @@ class BalancedStep:
     def splits(self) -> bool:
         """Whether this step's gradients are split by task."""
         return self._inner is not None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the method is asked at the end of the step, and not in another pass of it."""
+        return self.balancer.method.needs != "nothing" and (self.measure or not self.balancer.measured)
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.watching())
@@ -106,6 +114,7 @@ class BalancedStep:
         losses: Mapping[str, Tensor],
         backward: Backward = torch.autograd.backward,
         scales: Mapping[str, float] | None = None,
+        counts: Mapping[str, float] | None = None,
     ) -> None:
         """Run the backward pass of some rows.
 
@@ -113,13 +122,16 @@ class BalancedStep:
             losses: task -> these rows' share of the task's mean loss in the step, a scalar; shares add up over calls.
             backward: see `Step.backward`.
             scales: task -> what its loss has to be multiplied by to be such a share; 1 by default.
+            counts: task -> how many terms its loss is the sum of, where the shares add up to a mean only on average
+                over the steps; the method is then shown the mean of the step's terms.
         """
         tasks, preference = self.balancer.tasks, self.balancer.preference
         factors, numbered = {}, {}
         for name, loss in losses.items():
             index = tasks.index(name)
             scale = 1.0 if scales is None else scales[name]
-            self._sums[index] += scale * float(loss.detach())
+            self._sums[index] += (scale if counts is None else 1.0) * float(loss.detach())
+            self._counts[index] += 0.0 if counts is None else counts[name]
             self._had[index] = 1
             factors[index] = float(preference[index]) * scale
             numbered[index] = loss
@@ -152,16 +164,23 @@ class BalancedStep:
             self._drop()
             return
         followed, combined = balancer.multipliers, None
-        if balancer.method.needs != "nothing" and not balancer.measured:
-            followed, combined = balancer.weigh(present, self._sums, self._unscaled())
-        used = followed if balancer.weights_from == "this_step" else self._multipliers
-        balancer.measured = self.measure
-        if self._inner is not None and isinstance(self._inner.ledger, JacobianLedger):
-            self._inner.write(used if combined is None else combined * self.loss_scale)
-        elif self._inner is None:
+        if self.weighs:
+            found = balancer.weigh(present, self._sums, self._unscaled())
+            self.told = found is not None
+            followed, combined = found or (followed, None)
+        if not all(bool(each.isfinite().all()) for each in (followed, combined) if each is not None):
+            self.sound = False
+            self._drop()
+            return
+        kept = self._inner is not None and isinstance(self._inner.ledger, JacobianLedger)
+        used = followed if self.measure or (kept and balancer.weights_from == "this_step") else self._multipliers
+        if self._inner is None:
             self._undo_for_private(used)
-        self.weights = {balancer.tasks[index]: float(used[index]) for index in present.tolist()}
-        balancer.multipliers = followed
+        elif kept:
+            self._inner.write(used if combined is None else combined * self.loss_scale)
+        within = used * balancer.preference / balancer.wanted
+        self.weights = {balancer.tasks[index]: float(within[index]) for index in present.tolist()}
+        balancer.multipliers, balancer.measured = followed, self.measure
         if not self.measure:
             balancer.steps += 1
         if self._recorded and self._inner is not None:
@@ -177,9 +196,9 @@ class BalancedStep:
         """Bring the processes of a data-parallel run together."""
         balancer = self.balancer
         device = balancer.engine.device
-        counted = add_up(torch.stack([self._had.clamp(max=1), self._sums]).to(device)).cpu()
-        ranks = float(add_up(torch.ones(1, device=device)))
-        self._had, self._sums = counted[0], counted[1] / ranks
+        ranks = world_size()
+        self._had, sums, counts = add_up(torch.stack([self._had, self._sums, self._counts]).to(device)).cpu()
+        self._sums = torch.where(counts > 0, sums / counts, sums / ranks)
         if ranks == 1:
             return
         average_gradients(parameter for held in balancer.private.values() for parameter in held)
@@ -206,16 +225,13 @@ class BalancedStep:
                 broken.add(index)
         if self._inner is not None:
             broken |= set((~torch.isfinite(self._norms(self._inner))).nonzero().flatten().tolist())
-        else:
+        if self._inner is None or isinstance(self._inner.ledger, WeightedLedger):
             shared = (leaf.parameter.grad for leaf in balancer.engine.leaves if leaf.parameter.grad is not None)
-            finite = all(bool(torch.isfinite(gradient).all()) for gradient in shared)
-            self.sound = finite
+            self.sound = all(bool(torch.isfinite(gradient).all()) for gradient in shared)
         self.sound = self.sound and not broken
         self.broken = [balancer.tasks[index] for index in sorted(broken)]
 
     def _norms(self, step: Step) -> Tensor:
-        if isinstance(step.ledger, JacobianLedger):
-            return step.ledger.jacobian.abs().amax(dim=1).cpu()
         gramian = step.gramian()
         return torch.zeros(len(self.balancer.tasks)) if gramian is None else gramian.diagonal().cpu()
 
@@ -242,7 +258,11 @@ class BalancedStep:
                     parameter.grad.div_(factor)
 
     def _write_record(self, step: Step, present: Tensor) -> None:
-        """Note Gramian, layers and halves of the present tasks, of gradients without preference or loss scale."""
+        """Note Gramian, layers and halves of the present tasks, of gradients without preference or loss scale.
+
+        A task that is given no weight at all has no gradient to be told of.
+        """
+        present = present[self.balancer.preference[present] > 0]
         names = [self.balancer.tasks[index] for index in present.tolist()]
         undo = 1 / (self.balancer.preference[present] * self.loss_scale)
         outer = torch.outer(undo, undo)
@@ -257,7 +277,8 @@ class BalancedStep:
         self.record = {"tasks": names, "gramian": kept(gramian)}
         layers = step.layers()
         if layers:
-            self.record["layers"] = {name: kept(part) for name, part in layers.items()}
+            names = list(dict.fromkeys(leaf.layer for leaf in self.balancer.engine.leaves))
+            self.record["layers"] = {name: kept(layers[name]) for name in names if name in layers}
         if step.ledger.halves is not None:
             index = torch.stack([2 * present, 2 * present + 1], dim=1).flatten()
             halves = step.half_gramian().cpu()[index][:, index]

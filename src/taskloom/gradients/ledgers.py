@@ -136,6 +136,7 @@ class JacobianLedger(Ledger):
         size = sum(leaf.size for leaf in leaves)
         self.leaves = leaves
         self.jacobian = torch.empty(tasks, size, device=device) if buffer is None else buffer
+        self._gramian: Tensor | None = None
         self._fresh = {leaf.name: leaf for leaf in leaves}  # whose columns still hold an older step
 
     def products(self, leaf: Leaf, rows: Rows, left: Tensor, right: Tensor, times: int) -> None:
@@ -160,8 +161,10 @@ class JacobianLedger(Ledger):
             held[task].addmm_(left[part].T, right[part])
 
     def gramian(self) -> Tensor:
-        """Give ``J J^T``."""
-        return (self.jacobian @ self.jacobian.T).double()
+        """Give ``J J^T``; formed once, so after the Jacobian is what it shall be."""
+        if self._gramian is None:
+            self._gramian = (self.jacobian @ self.jacobian.T).double()
+        return self._gramian
 
     def layers(self) -> dict[str, Tensor]:
         """Give ``J_l J_l^T`` for each layer l."""

@@ -26,7 +26,6 @@ class Rows:
         count: number of slots.
         present: slots that have rows, rising.
         alive: whether the step that made these rows still runs; marks of an older step mean nothing.
-        mixed: the mark of a tensor that depends on the rows and is no longer aligned with them.
     """
 
     def __init__(self, slots: Sequence[int] | Tensor, count: int) -> None:
@@ -51,7 +50,6 @@ class Rows:
         sizes = {stop - start for _, start, stop in self._bounds}
         self.even = sizes.pop() if len(sizes) == 1 else 0
         self.alive = True
-        self.mixed: Mixed = Mixed(self)
         self._index: dict[tuple[int, torch.device], Tensor] = {}
 
     def times(self, tensor: Tensor) -> int:
@@ -117,7 +115,15 @@ class Rows:
 
 
 class Mixed:
-    """The mark of a tensor that depends on rows and is not aligned with them."""
+    """The mark of a tensor that depends on rows and is not aligned with them, and of all that is made from it alone.
 
-    def __init__(self, rows: Rows) -> None:
+    Attributes:
+        rows: the rows.
+        coupled: whether values of one row depend on another's, so that a gradient may reach rows of other tasks.
+        swapped: whether the rows are on the second axis, and come back in line when the first two are swapped again.
+    """
+
+    def __init__(self, rows: Rows, *, coupled: bool = False, swapped: bool = False) -> None:
         self.rows = rows
+        self.coupled = coupled
+        self.swapped = swapped

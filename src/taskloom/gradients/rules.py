@@ -83,10 +83,14 @@ class _Linear(torch.autograd.Function):
     ) -> Tensor:
         ctx.use, ctx.turned = use, turned
         ctx.save_for_backward(x if use.weight or ctx.needs_input_grad[4] else None, weight)
-        if turned:
-            y = x @ weight
-            return y if bias is None else y + bias
-        return functional.linear(x, weight, bias)
+        right = weight if turned else weight.T
+        # Written into a tensor of its own: a view that leaves a function of ours could not be changed in place.
+        y = x.new_empty(*x.shape[:-1], right.shape[1])
+        if bias is None:
+            torch.mm(_flat(x), right, out=_flat(y))
+        else:
+            torch.addmm(bias, _flat(x), right, out=_flat(y))
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable

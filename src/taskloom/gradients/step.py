@@ -205,7 +205,7 @@ class Step:
         """Take in sums; see `Collector`."""
         dense = rows.sums(values, times)
         if node.leaf:
-            self.ledger.add(self._leaf(node), rows.present, dense.flatten(1))
+            self.ledger.add(self._leaf(node), rows.present, dense.reshape(len(dense), -1))
         else:
             self._gather(node, rows, dense)
 
@@ -231,9 +231,11 @@ class Step:
             self.found.setdefault(name, function)
 
     def coupled(self, function: str) -> None:
-        """Refuse a call that mixes rows; see `Watched`."""
-        fix = "Freeze its statistics by `eval()`, or use a backbone without it."
-        raise GradientError(f"A backbone should treat each row by itself. Found `{function}` in training. {fix}")
+        """Refuse a call that mixes rows, unless everything takes separate passes anyway; see `Watched`."""
+        if len(self.engine.distrusted) == len(self.engine.leaves):
+            return
+        fix = "Freeze it, or have separate passes for everything: `engine.distrust(...)` takes all names."
+        raise GradientError(f"A backbone should treat each row by itself. Found `{function}` over several rows. {fix}")
 
     # --- within -----------------------------------------------------------------------------------------------------
 

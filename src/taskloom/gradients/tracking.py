@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from taskloom.gradients.axes import moves_rows, name_of, tensors_in
+from taskloom.gradients.axes import couples_rows, moves_rows, name_of, picks_or_reorders, swaps_rows, tensors_in
 from taskloom.gradients.rows import MARK, Mixed, Rows
 from taskloom.gradients.rules import RULES, Call, Collector, Node
 
@@ -50,17 +50,16 @@ class Watch(TorchFunctionMode):
         if func in (torch.autograd.backward, Tensor.backward):
             with self:  # calls made while a checkpoint computes again have to be seen
                 return _run_backward(*args, **options)
-        rows, mixed, nodes = _known(args, options)
+        mark, nodes = _known(args, options)
         if nodes and torch.is_grad_enabled():
-            if rows is None:
+            if mark is None:
                 return self._from_parameters(func, args, options, nodes)
-            return _marked(self._together(func, args, options, rows, nodes, mixed), rows.mixed if mixed else rows)
+            return self._together(func, args, options, mark, nodes)
         result = func(*args, **options)
-        if rows is None:
+        if mark is None:
             return result
         self._refuse_coupling(func, args, options)
-        moved = moves_rows(func, args, options, rows.length)
-        return _marked(result, rows.mixed if mixed or moved else rows, args)
+        return _marked(result, _after(func, args, options, mark), args)
 
     def _from_parameters(self, func: Any, args: Any, options: Any, nodes: list[Node]) -> Any:
         """Compute something of parameters alone, with a graph of its own that no other backward pass runs through.
@@ -93,17 +92,18 @@ class Watch(TorchFunctionMode):
         setattr(shown, MARK, node)
         return shown
 
-    def _together(self, func: Any, args: Any, options: Any, rows: Rows, nodes: list[Node], mixed: bool) -> Any:
+    def _together(self, func: Any, args: Any, options: Any, mark: Rows | Mixed, nodes: list[Node]) -> Any:
         """Make a call that takes rows and shared parameters, by its rule where there is one."""
         self._refuse_coupling(func, args, options)
         rule = RULES.get(name_of(func))
-        if rule is not None and not mixed:
-            call = Call(func, args, options, rows, self.step, _node_of)
-            result = rule(call)
+        if rule is not None and isinstance(mark, Rows):
+            result = rule(Call(func, args, options, mark, self.step, _node_of))
             if result is not None:
-                return result
+                return _marked(result, mark)
+        if isinstance(mark, Mixed) and mark.coupled and _reaches(args, options):
+            self.step.coupled(name_of(func))
         self.step.uncovered({name for node in nodes for name in node.names}, name_of(func))
-        return func(*_with_graphs(args), **_with_graphs(options))
+        return _marked(func(*_with_graphs(args), **_with_graphs(options)), _after(func, args, options, mark), args)
 
     def _refuse_coupling(self, func: Any, args: Any, options: Any) -> None:
         if name_of(func) in _COUPLING and (args[5] if len(args) > 5 else options.get("training", False)):
@@ -148,34 +148,63 @@ def _node_of(value: Any) -> Node | None:
     return mark if isinstance(mark, Node) else None
 
 
-def _known(args: Iterable[Any], options: Mapping[str, Any]) -> tuple[Rows | None, bool, list[Node]]:
-    """Give what the arguments of a call depend on: rows, whether out of line with them, and shared parameters.
+def _reaches(args: Iterable[Any], options: Mapping[str, Any]) -> bool:
+    """Say whether coupled rows reach a call in a tensor with axes.
+
+    A loss, which has none, may well be of many rows, and have a penalty on parameters added to it.
+    """
+    return any(each.dim() for each in _flat(args, options) if isinstance(getattr(each, MARK, None), Mixed))
+
+
+def _known(args: Iterable[Any], options: Mapping[str, Any]) -> tuple[Rows | Mixed | None, list[Node]]:
+    """Give what the arguments of a call depend on: rows, in line with them or not, and shared parameters.
 
     A tensor that no gradient flows through, such as a mask that was put together by indexing, puts nothing out of line
-    beside a tensor that is aligned.
+    beside a tensor that is aligned. Tensors that gradients flow through couple rows where one is aligned and another
+    is not, or where two were put out of line in different ways.
     """
-    rows: Rows | None = None
-    aligned = loose = mixed = False
     nodes: list[Node] = []
+    found: Rows | Mixed | None = None  # of tensors that a gradient flows through, or aligned ones
+    loose: Mixed | None = None
+    coupled = flows = False
     for tensor in _flat(args, options):
         mark = getattr(tensor, MARK, None)
         if mark is None:
             continue
         if isinstance(mark, Node):
             nodes.append(mark)
+        elif not (mark if isinstance(mark, Rows) else mark.rows).alive:
             continue
-        held = mark if isinstance(mark, Rows) else mark.rows
-        if not held.alive:
-            continue
-        mixed |= rows is not None and rows is not held
-        rows = held
-        if held is mark:
-            aligned = True
-        elif tensor.requires_grad:
-            mixed = True
+        elif isinstance(mark, Mixed) and not tensor.requires_grad:
+            loose = mark
+        elif mark is found:
+            flows = flows or tensor.requires_grad
+        elif found is None:
+            found, flows = mark, tensor.requires_grad
         else:
-            loose = True
-    return rows, mixed or (loose and not aligned), nodes
+            coupled = coupled or (flows and tensor.requires_grad)
+            found, flows = (mark if isinstance(mark, Mixed) or not flows else found), flows or tensor.requires_grad
+    if found is None:
+        return loose, nodes
+    if coupled:
+        found = Mixed(found if isinstance(found, Rows) else found.rows, coupled=True)
+    return found, nodes
+
+
+def _after(func: Any, args: Any, options: Any, mark: Rows | Mixed) -> Rows | Mixed:
+    """Give the mark of what a call makes of tensors with a mark."""
+    if isinstance(mark, Mixed) and mark.coupled:
+        return mark
+    rows = mark if isinstance(mark, Rows) else mark.rows
+    if couples_rows(func, args, options, aligned=mark is rows):
+        return Mixed(rows, coupled=True)
+    if isinstance(mark, Mixed):
+        if mark.swapped and swaps_rows(func, args, options):
+            return rows if args[0].shape[1] == rows.length else Mixed(rows)
+        return Mixed(rows) if mark.swapped and picks_or_reorders(func) else mark
+    if not moves_rows(func, args, options, rows.length):
+        return mark
+    return Mixed(rows, swapped=swaps_rows(func, args, options))
 
 
 def _flat(args: Iterable[Any], options: Mapping[str, Any]) -> list[Tensor]:

@@ -16,6 +16,10 @@ from taskloom.gradients.step import Step, accumulating
 SKETCH_SIZE = 256
 """Numbers by which a parameter's gradient is told from another: a difference of norm d shows as about d."""
 
+LEAST = 1e-4
+"""A gradient below this share of the whole one, such as that of a bias that changes nothing, is held against this
+share of it: what rounding leaves of a sum that cancels is no difference."""
+
 Forward = Callable[[Step], Mapping[int, Tensor]]
 """Names the rows to a step, runs the forward pass, and gives the loss of each task present."""
 
@@ -64,8 +68,7 @@ def compare(engine: Engine, forward: Forward) -> list[Difference]:
         forward: called once for the engine and once for each task, always with the same random numbers.
 
     Returns:
-        one entry for each parameter, the largest difference first. A parameter whose gradient is below a millionth of
-        the whole gradient is held against that instead.
+        one entry for each parameter, the largest difference first.
     """
     kept: list[tuple[Tensor, Tensor | None]] = [(leaf.parameter, leaf.parameter.grad) for leaf in engine.leaves]
     shared = {id(parameter) for parameter, _ in kept}
@@ -81,6 +84,8 @@ def compare(engine: Engine, forward: Forward) -> list[Difference]:
             present = list(losses)
             # Parameters that are not shared, such as heads, get gradients here that nobody asked for.
             kept += [(each, each.grad) for each in accumulating(losses.values()) if id(each) not in shared]
+            for parameter, _ in kept:
+                parameter.grad = None  # what is there would be added to in place
             step.backward(losses)
         wanted = _separately(engine, forward, maker, present, seed)
     for parameter, gradient in kept:
@@ -88,7 +93,7 @@ def compare(engine: Engine, forward: Forward) -> list[Difference]:
     whole = float(sum(each.square().sum() for each in wanted.values())) ** 0.5
     found = []
     for leaf in engine.leaves:
-        norm = max(float(wanted[leaf.name].norm()), 1e-6 * whole, 1e-30)
+        norm = max(float(wanted[leaf.name].norm()), LEAST * whole, 1e-30)
         relative = float((ledger.held[leaf.name] - wanted[leaf.name]).norm()) / norm
         found.append(Difference(leaf.name, relative, leaf.name in engine.uncovered))
     return sorted(found, key=lambda each: -each.relative)

@@ -88,8 +88,9 @@ def conflict_facts(steps: list[dict[str, Any]], tasks: list[str]) -> ConflictFac
 
 def _weights(steps: list[dict[str, Any]], tasks: list[str]) -> list[WeightLine]:
     lines = []
+    applied = [row["tasks"] for row in steps if "skipped" not in row]
     for task in tasks:
-        held = [row["tasks"][task]["weight"] for row in steps if row["tasks"].get(task, {}).get("examples")]
+        held = [row[task]["weight"] for row in applied if row.get(task, {}).get("examples")]
         if held and max(held) > min(held):
             lines.append(WeightLine(task, held[0], held[-1], min(held), max(held)))
     return lines

@@ -81,10 +81,10 @@ class Balancing:
         assert self.step is not None
         self.step.rows(*self._rows_of(chunk))
 
-    def backward(self, sums: Mapping[str, Tensor], backward: Backward) -> None:
+    def backward(self, chunk: Chunk, sums: Mapping[str, Tensor], backward: Backward) -> None:
         """Run the backward pass of a chunk."""
         assert self.step is not None
-        self.step.backward(sums, backward, self.objective.normaliser)
+        self.step.backward(sums, backward, self.objective.normaliser, self.objective.counts(chunk))
 
     def close(self, step: int) -> BalancedStep:
         """End an optimizer step: ``.grad`` is ready, or empty where a gradient was not finite.
@@ -94,7 +94,7 @@ class Balancing:
         """
         assert self.step is not None
         done, self.step = self.step, None
-        if self.probe is not None and not done.measure:
+        if self.probe is not None and done.weighs:
             self.balancer.validation_losses = self.probe(step)
         done.close()
         for name in sorted(set(self.balancer.engine.uncovered) - self._told):
@@ -120,7 +120,7 @@ class Balancing:
         Args:
             chunk: some rows of two tasks or more, best of all.
             forward: runs the model on a chunk.
-            half: whether it runs in half precision.
+            half: whether it runs in half precision; parameters stored so are seen without.
 
         Returns:
             each parameter's difference, the largest first.
@@ -132,7 +132,8 @@ class Balancing:
             return {self._numbers[name]: self.objective.scale[name] * value for name, value in sums.items()}
 
         found = compare(self.balancer.engine, losses)
-        limit = TOLERANCE_HALF if half else TOLERANCE
+        stored = {leaf.parameter.dtype for leaf in self.balancer.engine.leaves}
+        limit = TOLERANCE_HALF if half or stored & {torch.bfloat16, torch.float16} else TOLERANCE
         wrong = [each.name for each in found if each.relative > limit and not each.separate]
         self.balancer.engine.distrust(wrong, "it differed from separate passes when it was checked")
         return found
@@ -156,7 +157,7 @@ class Balancing:
         count = self.balancer.skipped
         if count > self.limit_skipped_steps:
             fix = "Lower `training.learning_rate`, or look at the rows of the task"
-            found = f"{names} without one in step {step + 1}, the {count}. step that was skipped for it"
+            found = f"{names} without one in step {step + 1}, after {count - 1} skipped steps"
             where = f"tasks.{done.broken[0]}" if done.broken else "tasks"
             raise NonFiniteGradientError(Fault(where, "have a finite gradient", found, fix))
         self.tell(f"step {step + 1} was skipped: the gradient of {names} was not finite ({count} skipped so far)")

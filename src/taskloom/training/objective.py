@@ -66,7 +66,7 @@ class Objective:
                 for chunk in step.chunks
                 for name, part in chunk.parts.items()
             )
-            self._normalise(add_up_number(terms, mean=True))
+            self._normalise(add_up_number(terms, mean=True) or 1.0)
 
     def sums(self, outputs: Mapping[str, Tensor], chunk: Chunk) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Give for each task of a chunk the sum of its items' losses, and the losses: task -> [item], detached."""
@@ -78,6 +78,14 @@ class Objective:
         if not sums:
             raise ValueError("a chunk holds one item at least")
         return sums, losses
+
+    def counts(self, chunk: Chunk) -> dict[str, float]:
+        """Say what a chunk's sums are divided by, once added up over a step, to be means: tasks' examples or tokens."""
+        by_token = self.reduction == "token"
+        return {
+            name: self.logs[name] * (float(self.tasks[name].terms(part.targets).sum()) if by_token else len(part.sizes))
+            for name, part in chunk.parts.items()
+        }
 
     def __call__(self, outputs: Mapping[str, Tensor], chunk: Chunk) -> tuple[Tensor, dict[str, Tensor]]:
         """Give a chunk's share of J, and the losses of its items: task -> [item], detached."""
@@ -100,4 +108,4 @@ class Objective:
 
 def _log_choices(task: Task) -> float:
     choices = task.choices()
-    return math.log(choices) if choices else 1.0
+    return math.log(choices) if choices and choices > 1 else 1.0

@@ -189,7 +189,7 @@ class Trainer(transformers.Trainer):
                     outputs = model(chunk)
                     sums, losses = self.objective.sums(outputs, chunk)
                 self._refuse_non_finite(chunk, losses)
-                self.balancing.backward(sums, self.accelerator.backward)
+                self.balancing.backward(chunk, sums, self.accelerator.backward)
                 if counts:
                     total += sum(self.objective.scale[name] * value.detach() for name, value in sums.items())
                     for name, loss in losses.items():
@@ -200,16 +200,17 @@ class Trainer(transformers.Trainer):
     def _close_step(self, model: torch.nn.Module) -> None:
         """Weigh the tasks and close the books of one optimizer step; a step of two passes is run again first."""
         done = self.balancing.close(self.state.global_step)
-        if self._replayed:
-            after = random_states(self.args.device)
+        after = random_states(self.args.device)
+        while done.measure and done.sound:
             model.zero_grad()
-            self.balancing.open(self.state.global_step, self._loss_scale())
+            # A first pass that found out how parameters are used, and no weights, is made again.
+            self.balancing.open(self.state.global_step, self._loss_scale(), measure=not done.told)
             for step, states in self._replayed:
                 set_random_states(states, self.args.device)
                 self._run_chunks(model, step, counts=False)
-            set_random_states(after, self.args.device)
-            self._replayed.clear()
             done = self.balancing.close(self.state.global_step)
+        set_random_states(after, self.args.device)
+        self._replayed.clear()
         self._end_step(done)
 
     def _unsynced(self, model: torch.nn.Module) -> Any:
