@@ -22,6 +22,7 @@ from taskloom.record import Record
 from taskloom.run import train
 from taskloom.session import Session
 from taskloom.training.checkpoints import last_checkpoint
+from taskloom.training.trainer import BALANCE_FILE
 
 pytest_plugins = ("training_fixtures",)
 
@@ -190,6 +191,45 @@ def test_accumulation_and_full_fine_tuning_are_taken_up_in_the_middle_of_an_epoc
     values["training"] |= {"eval_steps": 1, "save_steps": 1, "save_total_limit": 1}
     train(values, tmp_path / "whole")
     killed(values, tmp_path / "killed", in_step(3))
+    train(values, tmp_path / "killed")
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("method", ["gradnorm", "famo", "uw", "gradvac", "coba", "cr_mogm", "modo"])
+def test_what_a_balance_carries_is_taken_up(values: dict[str, Any], tmp_path: Path, method: str) -> None:
+    values = deepcopy(values)
+    short = {"coba": {"warmup_steps": 1, "history": 3}}.get(method, {})
+    values["balance"] = {"method": method, "record_steps": 3, **short}
+    values["training"] |= {"max_steps": 5}
+    train(values, tmp_path / "whole")
+    killed(values, tmp_path / "killed", in_step(4))
+    train(values, tmp_path / "killed")
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    weights = [
+        tuple(task["weight"] for task in line["tasks"].values())
+        for line in lines_of(tmp_path / "whole")
+        if "tasks" in line
+    ]
+    assert len(set(weights)) > 1, "what is carried moves the weights"
+    last = last_checkpoint(Record.open(tmp_path / "killed").checkpoints).folder / BALANCE_FILE
+    other = last_checkpoint(Record.open(tmp_path / "whole").checkpoints).folder / BALANCE_FILE
+    assert last.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "balance",
+    [
+        {"method": "mgda", "statistic": "sketch"},
+        {"method": "upgrad", "statistic": "sketch", "weights_from": "this_step"},
+    ],
+    ids=["last_step", "this_step"],
+)
+def test_weights_of_the_last_step_are_taken_up(values: dict[str, Any], tmp_path: Path, balance: dict[str, Any]) -> None:
+    values = deepcopy(values)
+    values["balance"] = balance
+    values["training"] |= {"max_steps": 5}
+    train(values, tmp_path / "whole")
+    killed(values, tmp_path / "killed", in_step(4))
     train(values, tmp_path / "killed")
     assert_same(tmp_path / "killed", tmp_path / "whole")
 

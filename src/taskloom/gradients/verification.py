@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,9 @@ SKETCH_SIZE = 256
 LEAST = 1e-4
 """A gradient below this share of the whole one, such as that of a bias that changes nothing, is held against this
 share of it: what rounding leaves of a sum that cancels is no difference."""
+
+SMALL = 0.02
+"""Standard deviation of what stands for zeros while gradients are compared."""
 
 Forward = Callable[[Step], Mapping[int, Tensor]]
 """Names the rows to a step, runs the forward pass, and gives the loss of each task present."""
@@ -61,7 +65,9 @@ class _Sketches(Ledger):
 def compare(engine: Engine, forward: Forward) -> list[Difference]:
     """Run one batch through the engine and once for each task through plain autograd, and compare.
 
-    Gradients and random states are left as they were found.
+    Gradients, parameters and random states are left as they were found. Parameters that are all zero, as the second
+    factor of a fresh LoRA adapter is, are given small values meanwhile: the first factor's gradient would be zero too,
+    and nothing would be compared.
 
     Args:
         engine: whose parameters are compared.
@@ -74,7 +80,7 @@ def compare(engine: Engine, forward: Forward) -> list[Difference]:
     shared = {id(parameter) for parameter, _ in kept}
     devices = [engine.device] if engine.device.type == "cuda" else []
     maker = CountSketch(SKETCH_SIZE, 0, engine.device)
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), _without_zeros(engine):
         seed = torch.initial_seed()
         ledger = _Sketches(engine, maker)
         step = Step(engine, ledger)
@@ -97,6 +103,21 @@ def compare(engine: Engine, forward: Forward) -> list[Difference]:
         relative = float((ledger.held[leaf.name] - wanted[leaf.name]).norm()) / norm
         found.append(Difference(leaf.name, relative, leaf.name in engine.uncovered))
     return sorted(found, key=lambda each: -each.relative)
+
+
+@contextlib.contextmanager
+def _without_zeros(engine: Engine) -> Iterator[None]:
+    """Give parameters that are all zero small values for a while."""
+    zero = [leaf.parameter for leaf in engine.leaves if not bool(leaf.parameter.any())]
+    with torch.no_grad():
+        for parameter in zero:
+            parameter.normal_(std=SMALL)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter in zero:
+                parameter.zero_()
 
 
 def _separately(

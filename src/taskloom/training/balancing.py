@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from taskloom.errors import Fault, NonFiniteGradientError, listed
-from taskloom.gradients import BalancedStep, Balancer
+from taskloom.gradients import BalancedStep, Balancer, GradientError
 from taskloom.gradients.step import Backward, Step
 from taskloom.gradients.verification import Difference, compare
 from taskloom.training.objective import Objective
@@ -97,10 +97,7 @@ class Balancing:
         if self.probe is not None and done.weighs:
             self.balancer.validation_losses = self.probe(step)
         done.close()
-        for name in sorted(set(self.balancer.engine.uncovered) - self._told):
-            self._told.add(name)
-            use = self.balancer.engine.uncovered[name]
-            self.tell(f"`{name}` takes a backward pass for each task: no rule splits its gradient ({use})")
+        self._tell_of_separate_passes()
         if not done.sound and loss_scale_is_one(done):
             self._count_skipped(done, step)
         return done
@@ -131,12 +128,30 @@ class Balancing:
             sums, _ = self.objective.sums(forward(chunk), chunk)
             return {self._numbers[name]: self.objective.scale[name] * value for name, value in sums.items()}
 
-        found = compare(self.balancer.engine, losses)
-        stored = {leaf.parameter.dtype for leaf in self.balancer.engine.leaves}
+        engine = self.balancer.engine
+        try:
+            found = compare(engine, losses)
+        except GradientError as error:  # rows change each other: nothing of the model can be split in one pass
+            names = [leaf.name for leaf in engine.leaves]
+            engine.distrust(names, str(error).partition(". Freeze")[0])
+            return [Difference(name, 0.0, separate=True) for name in names]
+        stored = {leaf.parameter.dtype for leaf in engine.leaves}
         limit = TOLERANCE_HALF if half or stored & {torch.bfloat16, torch.float16} else TOLERANCE
         wrong = [each.name for each in found if each.relative > limit and not each.separate]
-        self.balancer.engine.distrust(wrong, "it differed from separate passes when it was checked")
+        engine.distrust(wrong, "it differed from separate passes when it was checked")
         return found
+
+    def _tell_of_separate_passes(self) -> None:
+        """Name, once, the parameters that take a backward pass for each task, with the reason."""
+        uncovered = self.balancer.engine.uncovered
+        reasons: dict[str, list[str]] = {}
+        for name in sorted(set(uncovered) - self._told):
+            reasons.setdefault(uncovered[name], []).append(name)
+        self._told |= set(uncovered)
+        for reason, names in reasons.items():
+            takes = "takes" if len(names) == 1 else "take"
+            why = f"no rule splits its gradient ({reason})"
+            self.tell(f"{listed(names, 6)} {takes} a backward pass for each task: {why}")
 
     def _rows_of(self, chunk: Chunk) -> tuple[list[int], dict[str, Tensor], list[int]]:
         """Give for the rows of a chunk their tasks, the inputs, and their items."""
@@ -157,7 +172,7 @@ class Balancing:
         count = self.balancer.skipped
         if count > self.limit_skipped_steps:
             fix = "Lower `training.learning_rate`, or look at the rows of the task"
-            found = f"{names} without one in step {step + 1}, after {count - 1} skipped steps"
+            found = f"{names} without one in step {step + 1} ({count - 1} skipped before)"
             where = f"tasks.{done.broken[0]}" if done.broken else "tasks"
             raise NonFiniteGradientError(Fault(where, "have a finite gradient", found, fix))
         self.tell(f"step {step + 1} was skipped: the gradient of {names} was not finite ({count} skipped so far)")
