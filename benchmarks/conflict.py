@@ -28,7 +28,7 @@ from taskloom.gradients.conflict import cosines, interval
 from taskloom.model.bundled import BUNDLED_NAME
 
 STEPS, ROWS, RECORDED = 60, 16, 5
-METHODS = ("equal", "random", "upgrad", "pcgrad", "mgda", "nash_mtl")
+METHODS = ("equal", "random", "upgrad", "mgda", "nash_mtl")
 
 
 def rows_of(seed: int) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -33,6 +33,7 @@ from torchjd.aggregation import UPGrad, UPGradWeighting
 from taskloom.balance import BALANCES
 from taskloom.balance._projector import NnlsProjector
 from taskloom.gradients import Balancer
+from taskloom.model.bundled import bundled_folder
 
 warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
@@ -70,13 +71,16 @@ class Problem:
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:  # zeros at the start, so that the gradient of A would be zero
                     nn.init.normal_(parameter, std=0.02)
+        self._fill(model, tasks, rows, tokens, sizes["hidden_size"], device)
+
+    def _fill(self, model: Any, tasks: int, rows: int, tokens: int, width: int, device: torch.device) -> None:
         self.device = device
         self.model = model.to(device).train()
         self.tasks, self.rows, self.tokens = tasks, rows, tokens
         self.ids = torch.randint(1, 2000, (tasks * rows, tokens), device=device)
         self.mask = torch.ones_like(self.ids)
         self.task_of_row = [task for task in range(tasks) for _ in range(rows)]
-        self.directions = torch.randn(tasks, sizes["hidden_size"], device=device)
+        self.directions = torch.randn(tasks, width, device=device)
         self.shared = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.parameters = [parameter for _, parameter in self.shared]
         self.size = sum(parameter.numel() for parameter in self.parameters)
@@ -97,6 +101,16 @@ class Problem:
     def clear(self) -> None:
         """Drop all gradients."""
         self.model.zero_grad(set_to_none=True)
+
+
+class MiniLM(Problem):
+    """The bundled pretrained encoder in full fine-tuning: 6 tasks × 8 rows × 48 tokens."""
+
+    def __init__(self, device: torch.device) -> None:
+        torch.manual_seed(0)
+        quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        model = transformers.AutoModel.from_pretrained(bundled_folder(), add_pooling_layer=False, **quiet)
+        self._fill(model, 6, 8, 48, model.config.hidden_size, device)
 
 
 def joint(problem: Problem) -> Tensor:
@@ -186,6 +200,19 @@ def contestants(problem: Problem, twin: Problem, adapter: str) -> dict[str, Cont
     return found
 
 
+def measure_minilm(repeats: int, device: torch.device) -> dict[str, Any]:
+    """Time full fine-tuning of MiniLM whose Gramian is summed layer by layer, and sketched."""
+    problem = MiniLM(device)
+    runs: dict[str, Contestant] = {"joint": functools.partial(joint, problem)}
+    for kind in ("gramian", "sketch"):
+        runs[f"taskloom, {kind}"] = functools.partial(ours, problem, balancer_of(problem, kind))
+    memory = {name: peak_bytes(run) for name, run in runs.items()}
+    exact = separate(problem, UPGradWeighting(projector=NnlsProjector()))
+    agreement = {name: float((run() - exact).norm() / exact.norm()) for name, run in runs.items()}
+    seconds = interleaved(runs, repeats)
+    return _figures(problem, "full, MiniLM", seconds, {}, memory, agreement, {})
+
+
 def measure(tasks: int, adapter: str, sizes: dict[str, int], repeats: int, **options: Any) -> dict[str, Any]:
     """Run all contestants of one problem; gives their time ratios, memory and agreement."""
     problem, twin = Problem(tasks, adapter, sizes, **options), Problem(tasks, adapter, sizes, **options)
@@ -205,26 +232,36 @@ def measure(tasks: int, adapter: str, sizes: dict[str, int], repeats: int, **opt
             del runs[name]
     slow = {name for name in runs if not name.startswith(("taskloom", "joint"))}
     seconds = interleaved({name: run for name, run in runs.items() if name not in slow}, repeats)
-    base = statistics.median(seconds["joint"])
-    slow_seconds = interleaved({"joint": runs["joint"], **{name: runs[name] for name in slow}}, max(1, repeats // 3))
-    rows = []
-    for name in runs:
-        held = slow_seconds if name in slow else seconds
-        rows.append(
-            {
-                "name": name,
-                "ratio": round(ratio(held, name, "joint"), 3),
-                "peak_mib": round(memory[name] / 2**20),
-                "difference": agreement[name],
-            }
-        )
+    slow_runs = {"joint": runs["joint"], **{name: runs[name] for name in slow}}
+    return _figures(problem, adapter, seconds, interleaved(slow_runs, max(1, repeats // 3)), memory, agreement, failed)
+
+
+def _figures(
+    problem: Problem,
+    adapter: str,
+    seconds: dict[str, list[float]],
+    slow_seconds: dict[str, list[float]],
+    memory: dict[str, int],
+    agreement: dict[str, float],
+    failed: dict[str, str],
+) -> dict[str, Any]:
+    """Put one problem's figures together."""
+    rows = [
+        {
+            "name": name,
+            "ratio": round(ratio(seconds if name in seconds else slow_seconds, name, "joint"), 3),
+            "peak_mib": round(memory[name] / 2**20),
+            "difference": agreement[name],
+        }
+        for name in dict.fromkeys([*seconds, *slow_seconds])
+    ]
     return {
-        "tasks": tasks,
+        "tasks": problem.tasks,
         "adapter": adapter,
         "parameters": problem.size,
         "rows": problem.rows,
         "tokens": problem.tokens,
-        "joint_seconds": round(base, 4),
+        "joint_seconds": round(statistics.median(seconds["joint"]), 4),
         "contestants": rows,
         "failed": failed,
     }
@@ -256,7 +293,8 @@ def verdict(found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print, and write the figures of the full run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="T = 16 with LoRA alone")
+    parser.add_argument("--minilm", action="store_true", help="full fine-tuning of MiniLM alone")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(machine())
@@ -265,7 +303,11 @@ def main() -> None:
         show(found)
         verdict(found)
         return
-    results = []
+    if arguments.minilm:
+        show(measure_minilm(9, device))
+        return
+    results = [measure_minilm(9, device)]
+    show(results[0])
     sizes, counts = (BILLION, (8, 16)) if device.type == "cuda" else (SMALL, (2, 4, 8, 16, 32))
     for adapter in ("lora", "full"):
         for tasks in counts:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from taskloom.balance import BALANCES
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,7 +32,77 @@ def assistant_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"assistant": ("README.md", assistant_table)}
+def place(result: dict[str, Any]) -> str:
+    """Say where figures come from."""
+    machine = result["machine"]
+    device = "no GPU" if machine["device"] == "cpu" else machine["device"]
+    return f"{machine['cores']} cores ({machine['processor']}), {device}, {result['date']}; `{result['command']}`."
+
+
+def gradients_table(result: dict[str, Any]) -> str:
+    """Give time ratio and memory of every way to each task's gradient, a block a problem."""
+    lines = []
+    for problem in result["problems"]:
+        size, rows, tokens = problem["parameters"] / 1e6, problem["rows"], problem["tokens"]
+        lines += [
+            f"T = {problem['tasks']}, {problem['adapter']}: {size:.1f} M shared parameters, {rows} rows of {tokens} "
+            f"tokens for each task; a joint step takes {problem['joint_seconds']:.2f} s.",
+            "",
+            "| way | time / joint | memory, MiB | difference |",
+            "|---|---|---|---|",
+        ]
+        for row in problem["contestants"]:
+            difference = "" if row["name"] in {"joint", "separate passes"} else f"{row['difference']:.0e}"
+            lines.append(f"| {row['name']} | {row['ratio']:.2f} | {row['peak_mib']} | {difference} |")
+        lines += [f"| {name} | does not run | | {why} |" for name, why in problem["failed"].items()]
+        lines.append("")
+    return "\n".join([*lines, place(result)])
+
+
+def conflict_table(result: dict[str, Any]) -> str:
+    """Give the clean task's score by each method, and its difference to plain joint training."""
+    seeds = len(result["methods"][0]["scores"])
+    lines = [
+        "A planted conflict: two similarity tasks on the same texts, the second with its labels flipped, "
+        f"{seeds} paired seeds of {result['steps']} steps. Spearman of the clean task on its test split:",
+        "",
+        "| method | clean task | difference to `equal`, 95 % interval | sign-flip p | cosine up to step 50 |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["methods"]:
+        mean, low, high = row["difference"]
+        spread = "" if row["method"] == "equal" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
+        cosine = "" if row["cosine"] is None else f"{row['cosine']:.3f}"
+        p = "" if row["method"] == "equal" else f"{row['p']:.3f}"
+        name = "alone, without the other task" if row["method"] == "alone" else f"`{row['method']}`"
+        lines.append(f"| {name} | {row['mean']:.3f} | {spread} | {p} | {cosine} |")
+    return "\n".join([*lines, "", place(result)])
+
+
+def methods_table() -> str:
+    """Give every balancing method with what it looks at."""
+    own = {path.stem for path in (ROOT / "src" / "taskloom" / "balance").glob("[!_]*.py")}
+    looks = {
+        "nothing": "nothing",
+        "losses": "losses",
+        "gramian": "Gramian",
+        "cross_gramian": "cross",
+        "jacobian": "gradients",
+    }
+    lines = ["| method | looks at | |", "|---|---|---|"]
+    for name in BALANCES.names():
+        star = "\\*" if name in own else ""
+        lines.append(
+            f"| `{name}`{star} | {looks.get(needs := BALANCES.load(name).needs, needs)} | {BALANCES.summary(name)} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {
+    "assistant": ("README.md", assistant_table),
+    "gradients": ("docs/gradients.md", gradients_table),
+    "conflict": ("docs/balance.md", conflict_table),
+}
 """Result -> the page that shows it, and how."""
 
 
@@ -41,16 +114,23 @@ def replaced(page: str, name: str, table: str) -> str:
     return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
+def tables() -> Iterator[tuple[str, str, str]]:
+    """Give the name of each table, the page that shows it, and the table."""
+    yield "methods", "docs/balance.md", methods_table()
+    for name, (page, make) in TABLES.items():
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        yield name, page, make(result)
+
+
 def main() -> None:
     """Rewrite the pages, or check them."""
     stale = []
-    for name, (page_name, make) in TABLES.items():
+    for name, page_name, table in tables():
         path = ROOT / page_name
-        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
         page = path.read_text(encoding="utf-8")
-        wanted = replaced(page, name, make(result))
+        wanted = replaced(page, name, table)
         if page != wanted and "--check" in sys.argv:
-            stale.append(f"{page_name} does not show benchmarks/results/{name}.json; run python benchmarks/tables.py")
+            stale.append(f"{page_name} does not show the table `{name}` as it is; run python benchmarks/tables.py")
         elif page != wanted:
             path.write_text(wanted, encoding="utf-8")
     if stale:

@@ -86,6 +86,9 @@ class Session:
             raise ConfigError(Fault("balance.statistic", "add up over the processes of a run", found, fix))
         self.model.to(self.arguments.device)  # what is kept of gradients lies beside them
         options = {key: value for key, value in section.items() if key not in BalanceSection.model_fields}
+        training = self.config.training
+        betas = (training["adam_beta1"], training["adam_beta2"])
+        moments = {"betas": betas, "eps": training["adam_epsilon"]} if section["separate_moments"] else None
         return Balancer(
             self.model.backbone.named_parameters(),
             list(tasks),
@@ -95,7 +98,8 @@ class Session:
             statistic=section["statistic"],
             weights_from=section["weights_from"],
             sketch_size=section["sketch_size"],
-            seed=self.config.training["seed"],
+            seed=training["seed"],
+            moments=moments,
         )
 
     def balancing(self, tell: Callable[[str], None] = lambda text: None) -> Balancing:

@@ -86,7 +86,11 @@ def test_a_method_elsewhere_is_named_in_full() -> None:
          "Install its package, or put its folder on PYTHONPATH."),
         ({"method": "cagrad", "r": 1}, "`balance.r` should be a key that Taskloom knows. Found `r`. Choose one of "
          "`c`, `check_gradients`, `limit_skipped_steps`, `method`, `record_steps`, `reduction`, "
-         "`scale_by_log_labels`, `sketch_size`, `statistic`, `weights_from`."),
+         "`scale_by_log_labels`, `separate_moments`, `sketch_size`, `statistic`, `weights_from`."),
+        ({"method": "graddrop", "separate_moments": True}, "`balance.separate_moments` should be left out with "
+         "`graddrop`, which gives one gradient for all tasks. Found `true`."),
+        ({"method": "upgrad", "separate_moments": True, "statistic": "sketch"}, "`balance.statistic` should be `auto` "
+         "or `jacobian` for `separate_moments`, which reads the gradients themselves. Found `sketch`."),
         ({"method": "uncertainty", "temprature": 2}, "`balance.temprature` should be a key that Taskloom knows. "
          "Found `temprature`. Did you mean `temperature`?"),
         ({"method": "uncertainty", "temperature": 0}, "`balance.temperature` should be more than 0. Found `0`."),

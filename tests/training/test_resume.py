@@ -21,8 +21,8 @@ from taskloom.errors import InterruptedRunError
 from taskloom.record import Record
 from taskloom.run import train
 from taskloom.session import Session
+from taskloom.training.balancing import BALANCE_FILE
 from taskloom.training.checkpoints import last_checkpoint
-from taskloom.training.trainer import BALANCE_FILE
 
 pytest_plugins = ("training_fixtures",)
 
@@ -221,10 +221,13 @@ def test_what_a_balance_carries_is_taken_up(values: dict[str, Any], tmp_path: Pa
     [
         {"method": "mgda", "statistic": "sketch"},
         {"method": "upgrad", "statistic": "sketch", "weights_from": "this_step"},
+        {"method": "upgrad", "separate_moments": True},
     ],
-    ids=["last_step", "this_step"],
+    ids=["last_step", "this_step", "moments"],
 )
-def test_weights_of_the_last_step_are_taken_up(values: dict[str, Any], tmp_path: Path, balance: dict[str, Any]) -> None:
+def test_weights_of_the_last_step_and_moments_of_each_task_are_taken_up(
+    values: dict[str, Any], tmp_path: Path, balance: dict[str, Any]
+) -> None:
     values = deepcopy(values)
     values["balance"] = balance
     values["training"] |= {"max_steps": 5}

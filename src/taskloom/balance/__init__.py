@@ -78,6 +78,7 @@ class Balance(ABC):
             resumed and every process of a run draw alike.
         conflict_free: whether no task's loss rises to first order along the combined gradient, whatever the Gramian
             of linearly independent gradients.
+        gives_vector: whether `combine` gives the combined gradient.
         scales: whether gradients c > 0 times as large are combined into one c times as large.
     """
 
@@ -89,6 +90,7 @@ class Balance(ABC):
     weighs_all: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     conflict_free: ClassVar[bool] = False
+    gives_vector: ClassVar[bool] = False
     scales: ClassVar[bool] = True
 
     def begin(self, tasks: Sequence[str]) -> None:

@@ -106,6 +106,8 @@ class LossBridge(Bridge):
 class JacobianBridge(Bridge):
     """An aggregator whose combined gradient is more than a weighted sum of the tasks' gradients."""
 
+    gives_vector = True
+
     def weigh(self, seen: Statistics) -> Tensor:
         """Give the weights whose combination of the tasks' gradients is nearest to the combined gradient."""
         if seen.jacobian is None or not is_finite(seen.jacobian, seen.losses):

@@ -290,11 +290,16 @@ def _balance(values: Any, tasks: Mapping[str, Any], document: Document, faults: 
         found, fix = f"one task (`{next(iter(tasks))}`)", "Write `method: equal`, or leave out `balance`"
         source = document.source(("balance", "method"))
         faults.append(Fault("balance.method", "be given two tasks at least", found, fix, source))
-    statistic = resolved["statistic"]
-    if method.needs == "jacobian" and statistic not in {"auto", "jacobian"}:
-        requirement = f"be `auto` or `jacobian` for `{name}`, which reads the gradients themselves"
+    statistic, apart = resolved["statistic"], resolved["separate_moments"]
+    if (method.needs == "jacobian" or apart) and statistic not in {"auto", "jacobian"}:
+        reader = "`separate_moments`" if apart else f"`{name}`"
+        requirement = f"be `auto` or `jacobian` for {reader}, which reads the gradients themselves"
         source = document.source(("balance", "statistic"))
         faults.append(Fault("balance.statistic", requirement, f"`{statistic}`", source=source))
+    if apart and method.gives_vector:
+        requirement = f"be left out with `{name}`, which gives one gradient for all tasks"
+        source = document.source(("balance", "separate_moments"))
+        faults.append(Fault("balance.separate_moments", requirement, "`true`", source=source))
     if len(faults) == before and tasks:
         options = {key: value for key, value in resolved.items() if key in BALANCE_ROOM.options(name)}
         try:

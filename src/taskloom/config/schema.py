@@ -97,6 +97,9 @@ class BalanceSection(Section):
     statistic: Literal["auto", "jacobian", "gramian", "sketch"] = Field(
         default="auto", description="What is kept of the tasks' gradients; `auto` is by memory."
     )
+    separate_moments: bool = Field(
+        default=False, description="Keep Adam's moments for each task apart (AdaTask); meant for adapters."
+    )
     sketch_size: int = Field(default=4096, ge=64, description="Numbers that a sketch keeps of each gradient.")
     record_steps: int | None = Field(
         default=None,

@@ -17,6 +17,7 @@ from taskloom.gradients.step import Backward, Step
 
 if TYPE_CHECKING:
     from taskloom.gradients.balancer import Balancer
+    from taskloom.gradients.moments import TaskMoments
 
 
 class Seen:
@@ -176,6 +177,8 @@ class BalancedStep:
         used = followed if self.measure or (kept and balancer.weights_from == "this_step") else self._multipliers
         if self._inner is None:
             self._undo_for_private(used)
+        elif balancer.moments is not None:
+            self._take_moments(balancer.moments, used, present)
         elif kept:
             self._inner.write(used if combined is None else combined * self.loss_scale)
         within = used * balancer.preference / balancer.wanted
@@ -187,6 +190,14 @@ class BalancedStep:
             self._write_record(self._inner, present)
 
     # --- within -----------------------------------------------------------------------------------------------------
+
+    def _take_moments(self, moments: TaskMoments, used: Tensor, present: Tensor) -> None:
+        """Have each task's own moments make the step of the shared parameters, of which the optimizer sees nothing."""
+        seen, counted = self._unscaled(), used * self.balancer.preference
+        assert seen is not None
+        moments.take(seen.jacobian, counted / counted.abs().sum().clamp(min=1e-30), present)
+        for leaf in self.balancer.engine.leaves:
+            leaf.parameter.grad = None
 
     def _unscaled(self) -> Seen | None:
         """Undo the loss scale in what the method reads."""

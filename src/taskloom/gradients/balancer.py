@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from taskloom.balance import BALANCES, Balance, Statistics
 from taskloom.gradients.balanced_step import BalancedStep, Seen
 from taskloom.gradients.engine import Engine, Statistic
+from taskloom.gradients.moments import TaskMoments
 
 LIMIT_BYTES = 2**30
 """Up to how many bytes the Jacobian of all tasks is kept where nothing else is asked for."""
@@ -47,6 +48,9 @@ class Balancer:
             step where the Jacobian is kept, and the last one where it is not or where the method needs losses alone.
         sketch_size: see `Engine`.
         seed: of the sketch.
+        moments: options of `TaskMoments`, which then steps the shared parameters: call
+            ``balancer.moments.attach(optimizer)`` once; the optimizer sees no gradient of theirs. None leaves them to
+            the optimizer.
 
     Attributes:
         preference: [task] share of each task, which adds up to 1; constant weights are in it.
@@ -71,6 +75,7 @@ class Balancer:
         weights_from: WeightsFrom | None = None,
         sketch_size: int = 4096,
         seed: int = 0,
+        moments: Mapping[str, Any] | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
         self.method = BALANCES.load(method)() if isinstance(method, str) else method
@@ -80,10 +85,13 @@ class Balancer:
         size = sum(parameter.numel() for _, parameter in pairs if parameter.requires_grad)
         if statistic == "auto":
             small = 4 * size * len(self.tasks) <= LIMIT_BYTES
-            statistic = "jacobian" if small or needs == "jacobian" else "sketch"
-        if needs == "jacobian" and statistic != "jacobian":
+            statistic = "jacobian" if small or needs == "jacobian" or moments is not None else "sketch"
+        if (needs == "jacobian" or moments is not None) and statistic != "jacobian":
             raise ValueError(f"A method that reads the Jacobian needs it kept. Found the statistic `{statistic}`.")
+        if moments is not None and self.method.gives_vector:
+            raise ValueError("Moments of each task need weights. Found a method that gives one gradient for all.")
         self.engine = Engine(pairs, len(self.tasks), statistic=statistic, sketch_size=sketch_size, seed=seed)
+        self.moments = None if moments is None else TaskMoments(self.engine.leaves, len(self.tasks), **moments)
         light = needs in {"nothing", "losses"} or statistic != "jacobian"
         self.weights_from: WeightsFrom = weights_from or ("last_step" if light else "this_step")
         self.private = {name: list(held) for name, held in (private or {}).items()}
@@ -113,6 +121,8 @@ class Balancer:
     @property
     def splits(self) -> bool:
         """Whether the next step has to be split by task, so that it goes by the engine though it is not recorded."""
+        if self.moments is not None:
+            return True
         if self.method.needs == "losses":
             return self.weights_from == "this_step" or bool((self.multipliers.abs() < LEAST).any())
         return self.method.needs != "nothing"

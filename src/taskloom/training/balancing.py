@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taskloom.errors import Fault, NonFiniteGradientError, listed
 from taskloom.gradients import BalancedStep, Balancer, GradientError
 from taskloom.gradients.step import Backward, Step
 from taskloom.gradients.verification import Difference, compare
+from taskloom.record import write_text
 from taskloom.training.objective import Objective
 from taskloom.types import Chunk
 
 TOLERANCE, TOLERANCE_HALF = 1e-3, 5e-2
 """How far a gradient may be from that of separate passes, relative to its norm; the second in half precision."""
+
+BALANCE_FILE = "balance.json"
+"""What a balancing method carries from step to step, beside the optimizer's state in a checkpoint."""
+
+MOMENTS_FILE = "balance.safetensors"
+"""Adam's moments of each task, where they are kept apart."""
 
 Probe = Callable[[int], dict[str, float]]
 Forward = Callable[[Chunk], Mapping[str, Tensor]]
@@ -110,6 +120,18 @@ class Balancing:
             if slash and name in self._numbers:
                 scores.setdefault(name, value)
         self.balancer.scores = scores
+
+    def save(self, folder: Path) -> None:
+        """Write what has to be there to go on bit for bit."""
+        write_text(folder / BALANCE_FILE, json.dumps(self.balancer.state()))
+        if self.balancer.moments is not None:
+            save_file(self.balancer.moments.tensors(), folder / MOMENTS_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Take back what `save` wrote."""
+        self.balancer.restore(json.loads((folder / BALANCE_FILE).read_text(encoding="utf-8")))
+        if self.balancer.moments is not None:
+            self.balancer.moments.restore(load_file(folder / MOMENTS_FILE))
 
     def verify(self, chunk: Chunk, forward: Forward, *, half: bool) -> list[Difference]:
         """Hold the engine's gradients against separate passes on one chunk, and distrust what differs.

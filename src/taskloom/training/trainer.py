@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -22,13 +21,9 @@ from taskloom.gradients import BalancedStep
 from taskloom.gradients.conflict import rounded
 from taskloom.gradients.ranks import add_up, wait_for_all, world_size
 from taskloom.model import MultiTaskModel, load_weights
-from taskloom.record import write_text
 from taskloom.training.balancing import Balancing, random_states, set_random_states
 from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
 from taskloom.types import Chunk, Step
-
-BALANCE_FILE = "balance.json"
-"""What a balancing method carries from step to step, beside the optimizer's state in a checkpoint."""
 
 Evaluator = Callable[[], dict[str, float]]
 Saver = Callable[[Path], None]
@@ -133,6 +128,9 @@ class Trainer(transformers.Trainer):
                 if moved:
                     group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
                     optimizer.add_param_group({**group, "params": moved, "lr": rate})
+        moments = self.balancing.balancer.moments
+        if moments is not None:
+            moments.attach(optimizer)
         return optimizer
 
     # --- step -----------------------------------------------------------------------------------------------------
@@ -351,14 +349,13 @@ class Trainer(transformers.Trainer):
         """Write the state of the balance beside that of the optimizer."""
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            write_text(Path(output_dir) / BALANCE_FILE, json.dumps(self.balancing.balancer.state()))
+            self.balancing.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Take up the state of the balance where the checkpoint left it."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            text = (Path(checkpoint) / BALANCE_FILE).read_text(encoding="utf-8")
-            self.balancing.balancer.restore(json.loads(text))
+            self.balancing.load(Path(checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.model, Path(resume_from_checkpoint))
