@@ -15,7 +15,7 @@ test: $(VENV)/developed lint           ## the whole test suite, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(VENV)/developed           ## tests that train the real encoder for minutes; TASKLOOM_DATA names a folder of real data
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow --timeout 3600
 
 lint: $(VENV)/developed                ## style and types
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ $(VENV)/python:
 	touch $@
 
 $(VENV)/torch: $(VENV)/python
-	$(BIN)/python -m pip install --quiet $(TORCH_INDEX) "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --retries 1 $(TORCH_INDEX) "$(TORCH)"
 	touch $@
 
 $(VENV)/installed: $(VENV)/torch pyproject.toml

@@ -63,8 +63,9 @@ def conflict_table(result: dict[str, Any]) -> str:
     """Give the clean task's score by each method, and its difference to plain joint training."""
     seeds = len(result["methods"][0]["scores"])
     lines = [
-        "A planted conflict: two similarity tasks on the same texts, the second with its labels flipped, "
-        f"{seeds} paired seeds of {result['steps']} steps. Spearman of the clean task on its test split:",
+        "A planted conflict: two tasks on the same texts with one head that is never trained, the second with its labels "
+        f"flipped and a loss twice as steep; {seeds} paired seeds of {result['steps']} steps. Accuracy of the clean task "
+        "on its test split:",
         "",
         "| method | clean task | difference to `equal`, 95 % interval | sign-flip p | cosine up to step 50 |",
         "|---|---|---|---|---|",
@@ -72,7 +73,7 @@ def conflict_table(result: dict[str, Any]) -> str:
     for row in result["methods"]:
         mean, low, high = row["difference"]
         spread = "" if row["method"] == "equal" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
-        cosine = "" if row["cosine"] is None else f"{row['cosine']:.3f}"
+        cosine = f"{row['cosine']:.3f}" if "cosine" in row else ""
         p = "" if row["method"] == "equal" else f"{row['p']:.3f}"
         name = "alone, without the other task" if row["method"] == "alone" else f"`{row['method']}`"
         lines.append(f"| {name} | {row['mean']:.3f} | {spread} | {p} | {cosine} |")
@@ -96,6 +97,33 @@ def methods_table() -> str:
             f"| `{name}`{star} | {looks.get(needs := BALANCES.load(name).needs, needs)} | {BALANCES.summary(name)} |"
         )
     return "\n".join(lines)
+
+
+def draw_gradients(result: dict[str, Any], path: Path) -> None:
+    """Draw what each way costs against the number of tasks, for the problems of one adapter each."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "taskloom"
+    from matplotlib import pyplot
+
+    kinds = ("lora", "full")
+    figure, axes = pyplot.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 3.4), sharey=True, squeeze=False)
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        found: dict[str, list[tuple[int, float]]] = {}
+        for problem in result["problems"]:
+            if problem["adapter"] == kind:
+                for row in problem["contestants"]:
+                    found.setdefault(row["name"], []).append((problem["tasks"], row["ratio"]))
+        for name, points in found.items():
+            axis.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=name)
+        axis.set(xscale="log", yscale="log", xlabel="tasks", title="LoRA" if kind == "lora" else "full fine-tuning")
+        axis.set_xticks([2, 4, 8, 16, 32], ["2", "4", "8", "16", "32"])
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("time / joint step")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 TABLES = {
@@ -133,6 +161,9 @@ def main() -> None:
             stale.append(f"{page_name} does not show the table `{name}` as it is; run python benchmarks/tables.py")
         elif page != wanted:
             path.write_text(wanted, encoding="utf-8")
+    if "--check" not in sys.argv:
+        result = json.loads((ROOT / "benchmarks" / "results" / "gradients.json").read_text(encoding="utf-8"))
+        draw_gradients(result, ROOT / "docs" / "gradients.svg")
     if stale:
         sys.exit("\n".join(stale))
 

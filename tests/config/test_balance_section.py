@@ -24,6 +24,7 @@ COMMON = {
     "scale_by_log_labels": False,
     "weights_from": None,
     "statistic": "auto",
+    "separate_moments": False,
     "sketch_size": 4096,
     "record_steps": None,
     "limit_skipped_steps": 10,

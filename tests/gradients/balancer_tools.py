@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -179,28 +177,3 @@ def head_gradients(model: Tiny) -> dict[str, Tensor]:
 def off(found: Tensor, wanted: Tensor) -> float:
     """Give the relative distance of a vector from the wanted one."""
     return float((found.double() - wanted.double()).norm() / wanted.double().norm().clamp(min=1e-30))
-
-
-# --- several processes ----------------------------------------------------------------------------------------------
-
-
-def in_two_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
-    """Run `work(rank)` in two processes that know each other, and give what each returned."""
-    folder.mkdir()
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_work, args=(work, rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
-
-
-def _work(work: Callable[[int], Any], rank: int, folder: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save(work(rank), folder / f"{rank}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()

@@ -15,7 +15,6 @@ from balancer_tools import (
     batch,
     counts_of,
     flat,
-    in_two_processes,
     off,
     run,
     shares,
@@ -24,6 +23,7 @@ from balancer_tools import (
 from balance_steps import made
 from taskloom.balance import BALANCES
 from taskloom.gradients import Balancer
+from two_processes import in_two_processes
 
 EVEN = dict.fromkeys(TASKS, 4)
 LIKED = {"intent": 1.0, "slots": 3.0, "urgency": 0.5, "mood": 1.5}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from splitting_tools import BACKBONES, Batch, adapted, distance, flat_gradient, one_pass, shared
-from torch import multiprocessing
+from torch import Tensor
 
 from taskloom.gradients import Engine
 from taskloom.gradients.ranks import add_up, add_up_number, average, average_gradients, rank, world_size
+from two_processes import in_two_processes
 
 TASKS = [0, 0, 1, 2, 0, 1, 1, 2]
 """The first half of the rows is the first process's."""
@@ -26,10 +24,7 @@ def model_of(lora: bool) -> Any:
     return adapted(model).train() if lora else model
 
 
-def trained(number: int, port: int, folder: str, lora: bool, statistic: Any) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(number), "WORLD_SIZE": "2"}
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=number, world_size=2)
+def trained(number: int, lora: bool, statistic: Any) -> dict[str, Tensor]:
     model = model_of(lora)
     batch = Batch(model, TASKS)
     part = slice(0, 3) if number == 0 else slice(3, 8)  # of unlike sizes; the first has no row of the third task
@@ -50,24 +45,18 @@ def trained(number: int, port: int, folder: str, lora: bool, statistic: Any) -> 
     assert world_size() == 2
     assert add_up_number(number + 1.0) == 3.0
     assert float(add_up(torch.ones(1))) == 2.0
-    torch.save({"gramian": step.gramian(), "gradient": flat_gradient(shared(model))}, Path(folder) / f"{number}.pt")
-    torch.distributed.destroy_process_group()
+    return {"gramian": step.gramian(), "gradient": flat_gradient(shared(model))}
 
 
 @pytest.mark.parametrize(("statistic", "lora"), [("jacobian", True), ("sketch", False)])
-def test_two_processes_give_the_gradients_of_one(statistic: Any, lora: bool) -> None:
+def test_two_processes_give_the_gradients_of_one(statistic: Any, lora: bool, tmp_path: Path) -> None:
     model = model_of(lora)
     weights = torch.tensor([1.0, 2.0, 0.5])
     whole = one_pass(Engine(shared(model), 3, statistic=statistic), Batch(model, TASKS), weights=weights)
     if statistic == "jacobian":
         whole.write(weights)
     wanted = flat_gradient(shared(model))
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.start_processes(trained, (port, folder, lora, statistic), nprocs=2, start_method="spawn")
-        found = [torch.load(Path(folder) / f"{number}.pt", weights_only=True) for number in range(2)]
+    found = in_two_processes(lambda number: trained(number, lora, statistic), tmp_path / "two")
     assert torch.equal(found[0]["gradient"], found[1]["gradient"])
     assert distance(found[0]["gradient"], wanted) < 1e-5
     assert distance(found[0]["gramian"], whole.gramian()) < 1e-5

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 
 from taskloom.record import Record
 from taskloom.run import train
+from two_processes import said_by, skip_where_processes_cannot_meet
 
 SHORT = ("intent", "slots", "urgency")
 
@@ -39,17 +38,10 @@ def launched(values: dict[str, Any], folder: Path, out: Path) -> str:
     """Train with two processes as a user would; gives what they print."""
     run = folder / "run.json"
     run.write_text(json.dumps(values), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "taskloom", "train", str(run), "--out", str(out)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    command = [*launcher, *meeting, "-m", "taskloom", "train", str(run), "--out", str(out)]
+    return said_by(command, OMP_NUM_THREADS="1")
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -67,6 +59,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_train_as_one_that_accumulates(
     values: dict[str, Any], tmp_path: Path, method: str, adapted: bool, statistic: str
 ) -> None:
+    skip_where_processes_cannot_meet()
     values["balance"] = {"method": method, "statistic": statistic, "record_steps": 2}
     if not adapted:
         values["model"]["adapter"] = None

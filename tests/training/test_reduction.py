@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from training_tools import Watch, distance, gradients, without_dropout
 from taskloom.session import Session
 from taskloom.training.objective import Objective
 from taskloom.types import Chunk, Part, Step
+from two_processes import in_two_processes
 
 pytest_plugins = ("training_fixtures",)
 
@@ -291,27 +291,14 @@ def slopes(reduction: str, lines: list[dict[str, list[tuple[float, int]]]], expe
     return [float(each) for each in factor.grad]
 
 
-def one_of_two(rank: int, meeting: Path, reduction: str, answers: Any) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    mine = torch.tensor(slopes(reduction, LINES[2 * rank : 2 * rank + 2], 2.5), dtype=torch.float64)
-    distributed.all_reduce(mine)
-    distributed.destroy_process_group()
-    if rank == 0:
-        answers.put((mine / 2).tolist())
-
-
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_the_mean_of_two_processes_gradients_is_the_gradient_of_one_with_all_micro_batches(
     reduction: str, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    processes = [
-        context.Process(target=one_of_two, args=(rank, tmp_path / "meeting", reduction, answers)) for rank in (0, 1)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    assert answers.get() == pytest.approx(slopes(reduction, LINES, 5.0))
+    def work(rank: int) -> Tensor:
+        mine = torch.tensor(slopes(reduction, LINES[2 * rank : 2 * rank + 2], 2.5), dtype=torch.float64)
+        distributed.all_reduce(mine)
+        return mine / 2
+
+    for found in in_two_processes(work, tmp_path / "two"):
+        assert found.tolist() == pytest.approx(slopes(reduction, LINES, 5.0))

@@ -23,6 +23,7 @@ from taskloom.run import train
 from taskloom.session import Session
 from taskloom.training.balancing import BALANCE_FILE
 from taskloom.training.checkpoints import last_checkpoint
+from two_processes import ended
 
 pytest_plugins = ("training_fixtures",)
 
@@ -98,9 +99,8 @@ def killed(values: dict[str, Any], folder: Path, arrange: Callable[[], list[Any]
         train(values, folder, callbacks=callbacks)
 
     process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    with ended(process):
+        assert process.exitcode == -signal.SIGKILL
 
 
 def die(*_: Any, **__: Any) -> None:
