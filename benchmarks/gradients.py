@@ -311,7 +311,7 @@ def main() -> None:
     sizes, counts = (BILLION, (8, 16)) if device.type == "cuda" else (SMALL, (2, 4, 8, 16, 32))
     for adapter in ("lora", "full"):
         for tasks in counts:
-            results.append(measure(tasks, adapter, sizes, 9, rows=2, tokens=64, device=device))
+            results.append(measure(tasks, adapter, sizes, 9 if tasks <= 8 else 5, rows=2, tokens=64, device=device))
             show(results[-1])
     name = "gradients-gpu" if device.type == "cuda" else "gradients"
     print(f"\nwrote {write(name, 'python benchmarks/gradients.py', {'problems': results})}")

@@ -63,9 +63,9 @@ def conflict_table(result: dict[str, Any]) -> str:
     """Give the clean task's score by each method, and its difference to plain joint training."""
     seeds = len(result["methods"][0]["scores"])
     lines = [
-        "A planted conflict: two tasks on the same texts with one head that is never trained, the second with its labels "
-        f"flipped and a loss twice as steep; {seeds} paired seeds of {result['steps']} steps. Accuracy of the clean task "
-        "on its test split:",
+        "A planted conflict: two tasks on the same texts with one head that is never trained, the second with its "
+        f"labels flipped and a loss twice as steep; {seeds} paired seeds of {result['steps']} steps. Accuracy of the "
+        "clean task on its test split:",
         "",
         "| method | clean task | difference to `equal`, 95 % interval | sign-flip p | cosine up to step 50 |",
         "|---|---|---|---|---|",
@@ -77,6 +77,25 @@ def conflict_table(result: dict[str, Any]) -> str:
         p = "" if row["method"] == "equal" else f"{row['p']:.3f}"
         name = "alone, without the other task" if row["method"] == "alone" else f"`{row['method']}`"
         lines.append(f"| {name} | {row['mean']:.3f} | {spread} | {p} | {cosine} |")
+    return "\n".join([*lines, "", place(result)])
+
+
+def throughput_table(result: dict[str, Any]) -> str:
+    """Give each contestant's speed, ours as a multiple of it, and its padding."""
+    rows = {row["name"]: row for row in result["contestants"]}
+    lines = [
+        f"{result['rows']} rows a step, in {result['rectangles']:.1f} rectangles; a step takes "
+        f"{result['step_seconds']:.2f} s, of which reading its rows, cutting and padding take {result['building']:.1%}.",
+        "",
+        "| contestant | useful tokens / s | Taskloom / it | quartiles | padding |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        low, high = row["quartiles"]
+        share = result["share"].get(name)
+        shown = name if share is None else f"{name} alone ({share:.0%} of the tokens)"
+        ratio = "" if name == "taskloom" else f"{row['ratio']:.2f} | {low:.2f} … {high:.2f}"
+        lines.append(f"| {shown} | {row['tokens_per_second']:,} | {ratio or ' | '} | {row['padding']:.1%} |")
     return "\n".join([*lines, "", place(result)])
 
 

@@ -75,6 +75,10 @@ class YesNo(Classification):
         max_length: tokens after which question and passage are cut (256).
         pooling: "mean" of the tokens, or "first" token.
         dropout: on the pooled vector, 0.1 as in BERT.
+        label_smoothing: as in `classification`.
+        focal_gamma: as in `classification`.
+        noise_robustness: as in `classification`.
+        class_weights: as in `classification`.
 
     Errors: none of its own.
 

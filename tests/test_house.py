@@ -20,6 +20,7 @@ ORDER = (
     "errors",
     "room",
     "types",
+    "lock",
     "record",
     "environment",
     "config",
@@ -28,6 +29,7 @@ ORDER = (
     "mixture",
     "balance",
     "gradients",
+    "policy",
     "helpdesk",
     "data",
     "tasks",
@@ -36,22 +38,28 @@ ORDER = (
     "evaluation",
     "training",
     "preparation",
+    "curriculum",
+    "fingerprint",
     "prediction",
     "reports",
     "session",
     "run",
+    "first_steps",
     "inspection",
     "cli",
     "__main__",
 )
 """Every room and module; each imports only those before it."""
 
-ROOMS = ("tasks", "metrics", "mixture", "balance")
+ROOMS = ("tasks", "metrics", "mixture", "balance", "policy")
 LIMIT_FILE, LIMIT_FUNCTION = 400, 50
-WITHOUT_TORCH = ("__init__.py", "errors.py", "room.py", "types.py", "record.py", "environment.py")
+WITHOUT_TORCH = ("__init__.py", "errors.py", "room.py", "types.py", "lock.py", "record.py", "environment.py")
 WITHOUT_TORCH += ("config/document.py", "config/faults.py", "cli/__init__.py", "cli/listing.py")
 WITHOUT_TORCH += ("balance/__init__.py", "balance/_room.py", "balance/_row.py")
 WITHOUT_TORCH += ("balance/_aggregations.py", "balance/_scalarizations.py")
+WITHOUT_TORCH += ("curriculum/order.py", "config/curriculum.py")
+WITHOUT_TORCH += ("policy/__init__.py", "policy/_curves.py", "policy/rest_converged.py", "policy/lower_overfitting.py")
+WITHOUT_TORCH += ("policy/raise_behind.py", "policy/drop_harmful.py", "policy/replay.py")
 HEAVY = {"torch", "torchjd", "transformers", "peft", "datasets", "accelerate"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 

@@ -113,7 +113,42 @@ def test_a_resumed_run_has_the_same_bytes_of_steps_as_one_never_killed(tmp_path)
 
 def test_truncating_a_run_that_wrote_no_steps_makes_no_file(run):
     run.truncate_steps(10)
+    run.truncate_decisions(10)
     assert not run.steps_jsonl.exists()
+    assert not run.decisions_jsonl.exists()
+
+
+def decision_line(step: int) -> dict[str, object]:
+    return {"step": step, "policy": "rest_converged", "task": "intent", "factor": 0.25, "reason": "`intent` rests."}
+
+
+def test_decisions_come_back_as_they_were_written_with_their_version(run):
+    assert run.decisions() == []
+    for step in (10, 20):
+        run.append_decision(decision_line(step))
+    assert run.decisions() == [{"version": 1, **decision_line(step)} for step in (10, 20)]
+    assert run.decisions_jsonl.read_text().startswith('{"version": 1, "step": 10, "policy": "rest_converged", "task"')
+
+
+def test_a_resumed_run_has_the_same_bytes_of_decisions_as_one_never_killed(tmp_path):
+    whole, killed = Record.create(tmp_path / "whole"), Record.create(tmp_path / "killed")
+    for step in (10, 20, 20, 30):
+        whole.append_decision(decision_line(step))
+        killed.append_decision(decision_line(step))
+    with killed.decisions_jsonl.open("ab") as stream:
+        stream.write(b'{"version": 1, "st')
+    killed.truncate_decisions(20)
+    assert [row["step"] for row in killed.decisions()] == [10, 20, 20]
+    killed.append_decision(decision_line(30))
+    assert killed.decisions_jsonl.read_bytes() == whole.decisions_jsonl.read_bytes()
+    killed.truncate_decisions(9)
+    assert not killed.decisions_jsonl.exists(), "a run that decided nothing yet has no file"
+
+
+def test_a_decision_of_another_version_is_refused(run):
+    run.decisions_jsonl.write_text('{"version": 2, "step": 10}\n')
+    with pytest.raises(RunFolderError, match=r"decisions\.jsonl:1: `version` should be `1`\. Found `2`"):
+        run.decisions()
 
 
 def test_a_broken_line_in_the_middle_is_refused_with_its_place(run):

@@ -23,10 +23,10 @@ LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 
 
 @contextlib.contextmanager
-def ended(*processes: BaseProcess, seconds: float = 120.0) -> Iterator[None]:
+def ended(*processes: BaseProcess, seconds: float = 120.0, daemon: bool = True) -> Iterator[None]:
     """Start processes and wait for all of them; those that are still there after `seconds` are killed."""
     for process in processes:
-        process.daemon = True
+        process.daemon = daemon
         process.start()
     until = time.monotonic() + seconds
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taskloom.batches.plan import Drawn, Plan
 from taskloom.batches.steps import Steps
 from taskloom.config import Config
+from taskloom.curriculum import apply, curriculum_lines, known_difficulty
+from taskloom.data.shared_texts import SharedTexts, shared_texts
 from taskloom.errors import Fault, ModelError
+from taskloom.first_steps import FirstStep, first_steps
 from taskloom.gradients import BalancedStep
 from taskloom.gradients.verification import Difference
 from taskloom.model import load_model
@@ -26,7 +31,7 @@ from taskloom.preparation import InMemory, Prepared, prepare
 from taskloom.run import ConfigLike, as_config
 from taskloom.session import Session
 from taskloom.training.arguments import run_length, training_arguments
-from taskloom.types import Chunk, Item, Step
+from taskloom.types import Chunk
 
 SAMPLED_STEPS = 50
 """Steps of the plan that are built to measure padding."""
@@ -73,6 +78,9 @@ class RunFacts:
         rows: rows of one optimizer step.
         padding_one: share of padding if each micro-batch were one rectangle.
         padding_cut: share of padding as it is cut.
+        shared: rows that a task is scored on and another is trained on.
+        first: the first micro-batches.
+        curriculum: lines that draw which task is trained when.
     """
 
     tasks: list[TaskFacts]
@@ -80,6 +88,9 @@ class RunFacts:
     rows: int
     padding_one: float
     padding_cut: float
+    shared: list[SharedTexts]
+    first: list[FirstStep]
+    curriculum: list[str] = field(default_factory=list)
 
 
 def check(config: ConfigLike, *, rows: InMemory | None = None, assignments: Sequence[str] = ()) -> RunFacts:
@@ -96,13 +107,16 @@ def check(config: ConfigLike, *, rows: InMemory | None = None, assignments: Sequ
     config = as_config(config, assignments)
     prepared = prepare(config, rows=rows)
     arguments = training_arguments(config.training, Path("unused"), evaluates=False)
-    length = run_length(arguments, prepared.training_items())
+    length = run_length(arguments, prepared.training_items(), prepared.rows())
     plan = prepared.plan(length)
-    totals = plan.draws.totals()
+    apply(plan.plan, config.curriculum, known_difficulty(config.curriculum, prepared))
+    totals = plan.plan.totals()
     facts = [_facts(config, prepared, name, totals[name]) for name in prepared.tasks]
     one, cut = _padding(plan)
-    drawn = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    return RunFacts(facts, length.updates, drawn, one, cut)
+    drawn = prepared.rows() * arguments.gradient_accumulation_steps
+    shared = shared_texts(prepared.corpora, {name: task.identity_columns for name, task in prepared.tasks.items()})
+    ordered = curriculum_lines(config.curriculum, prepared, length.updates)
+    return RunFacts(facts, length.updates, drawn, one, cut, shared, first_steps(prepared, plan), ordered)
 
 
 def _facts(config: Config, prepared: Prepared, name: str, draws: int) -> TaskFacts:
@@ -132,10 +146,10 @@ def _padding(plan: Steps) -> tuple[float, float]:
     useful = one = cut = 0
     for index in np.linspace(0, len(plan) - 1, min(SAMPLED_STEPS, len(plan))).astype(int):
         step = plan[int(index)]
-        shapes = [chunk.inputs["input_ids"].shape for chunk in step.chunks]
+        shapes = [chunk.mask.shape for chunk in step.chunks]
         useful += sum(step.tokens.values())
-        cut += sum(rows * tokens for rows, tokens in shapes)
-        one += sum(rows for rows, _ in shapes) * max(tokens for _, tokens in shapes)
+        cut += sum(chunk.inputs["input_ids"].numel() for chunk in step.chunks)
+        one += sum(sequences for sequences, _ in shapes) * max(tokens for _, tokens in shapes)
     return 1 - useful / one, 1 - useful / cut
 
 
@@ -238,17 +252,17 @@ class Rehearsal:
     parameters: dict[str, int]
 
 
-class _Few(Steps):
-    """A plan of a few micro-batches that stand ready."""
+class _Few(Plan):
+    """A plan of a few micro-batches that are drawn already."""
 
-    def __init__(self, plan: Steps, ready: Sequence[Step]) -> None:
-        super().__init__(plan.draws, plan.items, plan.tasks, plan.padding, plan.limit_tokens)
+    def __init__(self, plan: Plan, ready: Sequence[Drawn]) -> None:
+        vars(self).update(vars(plan))
         self.ready = ready
 
     def __len__(self) -> int:
         return len(self.ready)
 
-    def __getitem__(self, index: int) -> Step:
+    def micro(self, index: int) -> Drawn:
         return self.ready[index]
 
 
@@ -264,14 +278,15 @@ def rehearse(config: ConfigLike, *, assignments: Sequence[str] = ()) -> Rehearsa
     prepared = prepare(config)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(config, prepared, Path(folder))
-        plan, updates, arguments = session.steps, session.length.updates, session.arguments
+        plan, updates, arguments = session.steps.plan, session.length.updates, session.arguments
         micro = arguments.gradient_accumulation_steps
-        ready = [_longest(plan)] * micro + [plan[index] for index in range(min(2 * micro, len(plan)))]
+        longest = _longest(plan, session.steps.items)
+        ready = [longest] * micro + [plan.micro(index) for index in range(min(2 * micro, len(plan)))]
         arguments.max_steps, arguments.save_strategy, arguments.eval_strategy = len(ready) // micro, "no", "no"
         arguments.load_best_model_at_end, arguments.report_to = False, []
-        session.steps, seconds = _Few(plan, ready), []
+        session.steps.plan, seconds = _Few(plan, ready), []
         trainer = session.trainer()
-        trainer.epoch_steps = len(ready)
+        trainer.epoch_steps, trainer.adaptation = len(ready), None
         end_step = trainer._end_step
 
         def timed(done: BalancedStep) -> None:
@@ -293,15 +308,13 @@ def rehearse(config: ConfigLike, *, assignments: Sequence[str] = ()) -> Rehearsa
         return Rehearsal(seconds[0], usual, evaluation_seconds, save_seconds, _memory(), total, updates, counts)
 
 
-def _longest(plan: Steps) -> Step:
-    """Build a step of each task's longest items, as many as the plan draws of it at most."""
-    drawn: list[tuple[str, Item]] = []
-    most = plan.draws.quotas.max(axis=0)
-    for name, count in zip(plan.draws.tasks, most, strict=True):
-        items: Any = plan.items[name]
-        order = np.argsort(-items.lengths, kind="stable")[: int(count)]
-        drawn += [(name, items[int(index)]) for index in order]
-    return plan.build(drawn)
+def _longest(plan: Plan, items: Mapping[str, Any]) -> Drawn:
+    """Draw each task's longest items, as many as the plan draws of it at most in steps all over the run."""
+    held = [plan.expected(int(update)) for update in np.linspace(0, plan.updates - 1, SAMPLED_STEPS)]
+    most = {name: math.ceil(max(expected[name] for expected in held)) for name in plan.tasks}
+    orders = {name: np.argsort(-items[name].lengths, kind="stable") for name in most}
+    drawn = {name: [int(index) for index in orders[name][:count]] for name, count in most.items() if count}
+    return Drawn(drawn, {name: float(most[name]) for name in drawn}, {})
 
 
 def _evaluate_batch(session: Session) -> tuple[float, int]:

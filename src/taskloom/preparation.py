@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskloom.balance import BALANCES
 from taskloom.batches.chunks import Padding
-from taskloom.batches.draws import Draws
+from taskloom.batches.plan import LEAST_AHEAD, Plan, TaskDraws
 from taskloom.batches.steps import Steps
 from taskloom.config import Config, in_memory
+from taskloom.config.schema import MixtureSection
 from taskloom.data import SPLITS, Corpus, load
 from taskloom.data.cache import Items, tokenised
 from taskloom.errors import ConfigError, DataError, Fault
@@ -18,6 +20,7 @@ from taskloom.mixture import MIXTURES
 from taskloom.model import check_backbone, load_tokenizer
 from taskloom.tasks import TASKS, Task
 from taskloom.training.arguments import Length
+from taskloom.types import Item
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -48,28 +51,84 @@ class Prepared:
     judged: dict[str, Judged]
     padding: Padding
 
-    def plan(self, length: Length) -> Steps:
+    def plan(self, length: Length, ahead: int = LEAST_AHEAD) -> Steps:
         """Make the plan of all micro-batches.
 
+        Args:
+            length: of the run.
+            ahead: optimizer steps between a decision about the draws and its effect.
+
         Raises:
-            ConfigError: the mixture lacks a task, or a task is never drawn.
+            ConfigError: the mixture lacks a task, a task is never drawn, or the rows of all are used up before the end.
         """
-        training, mixture = self.config.training, dict(self.config.mixture)
-        sizes = {name: len(items["train"]) for name, items in self.items.items()}
-        probabilities = MIXTURES.load(mixture.pop("strategy"))(**mixture).probabilities(sizes)
-        rows = training["per_device_train_batch_size"]
-        seed = training["data_seed"] if training["data_seed"] is not None else training["seed"]
-        draws = Draws(sizes, probabilities, rows=rows, steps=length.steps, seed=seed)
-        never = [name for name, count in draws.totals().items() if not count]
+        plan = self._plan(length, max(ahead, LEAST_AHEAD))
+        totals = plan.totals()
+        never = [name for name, count in totals.items() if not count]
         if never:
             fix = "Train longer, with larger batches, or with a flatter `mixture`"
             raise ConfigError(*(Fault(f"tasks.{name}", "be drawn once at least", "no draw", fix) for name in never))
+        empty = plan.first_empty()
+        if empty is not None:
+            found = f"none in step {empty} of {length.updates}"
+            fix = "Lower `training.max_steps`, or raise `max_epochs` or a task's `end_step`"
+            raise ConfigError(Fault("training.max_steps", "leave rows of some task to each step", found, fix))
         train_items = {name: items["train"] for name, items in self.items.items()}
-        return Steps(draws, train_items, self.tasks, self.padding, self.config.batching.limit_tokens)
+        batching = self.config.batching
+        return Steps(
+            plan,
+            train_items,
+            self.tasks,
+            self.padding,
+            batching.limit_tokens,
+            packing=batching.packing,
+            halves=self._compares_halves(),
+        )
+
+    def _plan(self, length: Length, ahead: int) -> Plan:
+        training, mixture = self.config.training, dict(self.config.mixture)
+        common = {key: mixture.pop(key) for key in MixtureSection.model_fields}
+        draws = {
+            name: TaskDraws(
+                len(self.items[name]["train"]),
+                section.start_step,
+                section.end_step,
+                section.max_epochs,
+                section.per_device_train_batch_size,
+            )
+            for name, section in self.config.tasks.items()
+        }
+        return Plan(
+            draws,
+            MIXTURES.load(common["strategy"])(**mixture),
+            rows=training["per_device_train_batch_size"],
+            updates=length.updates,
+            each=length.steps // length.updates,
+            seed=training["data_seed"] if training["data_seed"] is not None else training["seed"],
+            floor=common["floor"],
+            max_epochs=common["max_epochs"],
+            ahead=ahead,
+        )
+
+    def rows(self) -> int:
+        """Give the rows of one micro-batch: those of tasks with rows of their own, and the others'."""
+        own = [section.per_device_train_batch_size for section in self.config.tasks.values()]
+        shared = self.config.training["per_device_train_batch_size"] if None in own else 0
+        return int(shared + sum(rows or 0 for rows in own))
+
+    def _compares_halves(self) -> bool:
+        """Say whether a statistic of the run compares the gradients of two halves of each task's rows."""
+        needs, every = BALANCES.load(self.config.balance["method"]).needs, self.config.balance["record_steps"]
+        return needs == "cross_gramian" or bool(needs in {"gramian", "jacobian"} if every is None else every)
 
     def training_items(self) -> int:
         """Count the training items of all tasks together."""
         return sum(len(items["train"]) for items in self.items.values())
+
+    def longest(self) -> Item:
+        """Give the item with the longest sequence of all tasks and splits."""
+        held = [items for splits in self.items.values() for items in splits.values() if len(items)]
+        items = max(held, key=lambda each: int(each.lengths.max()))
+        return items[int(items.lengths.argmax())]
 
     def place(self, name: str, row: int) -> str:
         """Say where a training row stands in the user's data."""

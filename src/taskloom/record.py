@@ -7,7 +7,10 @@
       run.yaml          the run file as resolved, defaults included
       environment.json  versions and device
       data.json         rows read, kept and skipped; splits made; leaks
+      fingerprint.jsonl digests of data, tokenizer, backbone and versions, when the run began and at accepted changes
+      curriculum.json   how difficult tasks and items were found to be, where that takes the untrained model
       steps.jsonl       one line a step, and one an evaluation; appended
+      decisions.jsonl   one line for each decision of a policy; appended, there once one was made
       scores.jsonl      one line a score
       predictions/SPLIT/TASK.jsonl
       checkpoints/  model/  report.html
@@ -22,7 +25,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
 from taskloom.errors import Fault, RunFolderError, nearest
+from taskloom.lock import take_lock
 from taskloom.types import Score
 
 VERSION = 1
@@ -141,6 +144,17 @@ def _raw_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             yield raw.rstrip(b"\n"), _of_this_version(row, f"{path}:{number}")
 
 
+def _truncate(path: Path, step: int) -> None:
+    """Keep the lines up to a step, in a file that is replaced whole; of no lines there is no file."""
+    if not path.is_file():
+        return
+    kept = [raw for raw, row in _raw_lines(path) if row["step"] <= step]
+    if kept:
+        write_text(path, "".join(f"{raw.decode()}\n" for raw in kept))
+    else:
+        path.unlink()
+
+
 def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(raw)
@@ -189,8 +203,8 @@ class Record:
 
     Attributes:
         folder: the run's folder.
-        state_json, lock_json, run_yaml, environment_json, data_json, steps_jsonl, scores_jsonl, checkpoints, model,
-            report_html: the paths that the module's docstring lists.
+        state_json, lock_json, run_yaml, environment_json, data_json, fingerprint_jsonl, curriculum_json, steps_jsonl,
+            decisions_jsonl, scores_jsonl, checkpoints, model, report_html: the paths that the module's docstring lists.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -200,7 +214,10 @@ class Record:
         self.run_yaml = self.folder / "run.yaml"
         self.environment_json = self.folder / "environment.json"
         self.data_json = self.folder / "data.json"
+        self.fingerprint_jsonl = self.folder / "fingerprint.jsonl"
+        self.curriculum_json = self.folder / "curriculum.json"
         self.steps_jsonl = self.folder / "steps.jsonl"
+        self.decisions_jsonl = self.folder / "decisions.jsonl"
         self.scores_jsonl = self.folder / "scores.jsonl"
         self.checkpoints = self.folder / "checkpoints"
         self.model = self.folder / "model"
@@ -265,9 +282,19 @@ class Record:
 
     def truncate_steps(self, step: int) -> None:
         """Drop every line after `step`, so that a resumed run writes the file of a run that was never killed."""
-        if self.steps_jsonl.is_file():
-            kept = [raw for raw, row in _raw_lines(self.steps_jsonl) if row["step"] <= step]
-            write_text(self.steps_jsonl, "".join(f"{raw.decode()}\n" for raw in kept))
+        _truncate(self.steps_jsonl, step)
+
+    def append_decision(self, row: Mapping[str, Any]) -> None:
+        """Append the line of a policy's decision, with its version first."""
+        append_line(self.decisions_jsonl, {"version": VERSION, **row})
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """Give the lines of decisions, none where nothing was decided yet."""
+        return list(read_lines(self.decisions_jsonl))
+
+    def truncate_decisions(self, step: int) -> None:
+        """Drop every decision after `step`, as `truncate_steps` does."""
+        _truncate(self.decisions_jsonl, step)
 
     def write_scores(self, scores: Iterable[Score]) -> None:
         """Write all scores, in the order given: a task's first metric is its own in tables and verdicts."""
@@ -286,6 +313,10 @@ class Record:
         tasks: dict[str, Any] = _read_json(self.data_json).get("tasks", {}) if self.data_json.is_file() else {}
         return tasks
 
+    def curriculum(self) -> dict[str, Any]:
+        """Give the difficulties that were measured, none where nothing was measured yet."""
+        return _read_json(self.curriculum_json) if self.curriculum_json.is_file() else {}
+
     def environment(self) -> dict[str, Any]:
         """Give versions and device, none where nothing was written yet."""
         return (_parsed(self.environment_json.read_bytes()) or {}) if self.environment_json.is_file() else {}
@@ -297,7 +328,7 @@ class Record:
         Raises:
             RunFolderError: a process trains here already, or one on another machine, which cannot be asked, may.
         """
-        _take_lock(self.lock_json)
+        take_lock(self.lock_json)
         try:
             yield
         finally:
@@ -315,82 +346,3 @@ def _no_run(folder: Path) -> Fault:
 
 def _runs_in(folder: Path) -> list[str]:
     return [path.parent.name for path in folder.glob("*/state.json")]
-
-
-def _take_lock(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if _took_over(path):
-                return
-        else:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(_encoded(_line(_holder())))
-            return
-
-
-def _holder() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"version": VERSION, "pid": pid, "host": socket.gethostname(), "started": _started(pid)}
-
-
-def _took_over(path: Path) -> bool:
-    """Take the lock of a process that is no more; False when it was released meanwhile and can be asked for again."""
-    held = False
-    try:
-        stream = path.open("r+b")
-    except FileNotFoundError:
-        return False
-    with stream:
-        # Two processes may find the same dead holder at once. They queue for the open file, and the second then reads
-        # the first one's name in it; deleting and making it anew would let the second delete the first one's lock.
-        _queue_for(stream.fileno())
-        with suppress(FileNotFoundError):
-            held = os.path.samestat(path.stat(), os.fstat(stream.fileno()))
-        if not held:
-            return False
-        holder = _parsed(stream.read())
-        if holder is None or _alive(holder):
-            raise RunFolderError(_locked(path, holder))
-        stream.seek(0)
-        stream.write(_encoded(_line(_holder())))
-        stream.truncate()
-    return True
-
-
-def _queue_for(descriptor: int) -> None:
-    with suppress(ImportError):  # absent on Windows, where `_alive` never lets a lock be taken over
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _alive(holder: Mapping[str, Any]) -> bool:
-    """Tell whether a lock's holder may still train: yes, unless it is known to have ended."""
-    if holder.get("host") != socket.gethostname() or os.name == "nt":  # there os.kill(pid, 0) would end the process
-        return True
-    pid = holder.get("pid", 0)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError, TypeError):  # another user's process, or no number of a process at all
-        return True
-    # A restarted container gives the same number to the next process; when it started tells the two apart.
-    return holder.get("started") == _started(pid)
-
-
-def _started(pid: int) -> str:
-    """Say when a process started, in ticks since the machine did; empty where the system does not tell."""
-    with suppress(OSError):
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return words[19] if words[0] != "Z" else ""  # a zombie has ended; only its parent has not looked yet
-    return ""
-
-
-def _locked(path: Path, holder: Mapping[str, Any] | None) -> Fault:
-    who = f"process {holder.get('pid')} on {holder.get('host')}" if holder else "a lock that names no process"
-    fix = f"Wait for it or stop it; when it is gone for certain, delete `{path}`"
-    return Fault(str(path.parent), "be trained in by one process at a time", who, fix)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ from rich.console import Console
 
 from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
+from taskloom.curriculum import CurriculumRecorder
 from taskloom.environment import environment
 from taskloom.errors import Fault, InterruptedRunError, RunFolderError
+from taskloom.fingerprint import Change, Fingerprint, changes_since, fingerprint_of, note, refuse
 from taskloom.gradients.ranks import rank, wait_for_all
 from taskloom.model import MultiTaskModel, load_model
 from taskloom.preparation import InMemory, Prepared, prepare
@@ -89,6 +93,7 @@ def train(
     assignments: Sequence[str] = (),
     console: Console | None = None,
     callbacks: Sequence[transformers.TrainerCallback] = (),
+    accept_changes: bool = False,
 ) -> Run:
     """Train a run to its end, score it, and write its folder; called again with the same run, go on.
 
@@ -99,6 +104,7 @@ def train(
         assignments: ``a.b=value`` overrides.
         console: where progress is shown; None for nowhere.
         callbacks: further `transformers.TrainerCallback`s.
+        accept_changes: go on with an unfinished run also where its data, tokenizer, backbone or packages changed.
 
     Raises:
         TaskloomError: what is wrong; nothing was written before everything had been checked.
@@ -117,11 +123,13 @@ def train(
             report([existing.folder])
         return Run(out)
     prepared = prepare(config, rows=rows)
+    beginning = _Beginning(text, *_compared(existing, prepared, accept=accept_changes))
     session = Session(config, prepared, Record(out).checkpoints)
+    beginning.say(console)
     _say_leaks(prepared, console)
     record = (existing or Record.create(out)) if first else _Beside(out)
     with record.lock():
-        _train_and_score(session, record, text, console, callbacks)
+        _train_and_score(session, record, beginning, console, callbacks)
     if first:
         report([record.folder])
     wait_for_all()
@@ -131,13 +139,13 @@ def train(
 def _train_and_score(
     session: Session,
     record: Record,
-    text: str,
+    beginning: _Beginning,
     console: Console,
     callbacks: Sequence[transformers.TrainerCallback],
 ) -> None:
     """Train, and have the first process write what came of it."""
     if not rank():
-        _write_beginning(record, text, session.prepared)
+        beginning.write(record, session.prepared)
     step = _fit(session, record, console, callbacks)
     if not rank():
         session.save(record.model)
@@ -184,7 +192,13 @@ class _Beside(Record):
     def append_step(self, row: Mapping[str, Any]) -> None:
         """Write nothing."""
 
+    def append_decision(self, row: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
     def truncate_steps(self, step: int) -> None:
+        """Write nothing."""
+
+    def truncate_decisions(self, step: int) -> None:
         """Write nothing."""
 
     @contextlib.contextmanager
@@ -202,6 +216,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
         wait_for_all()
     step = checkpoint.step if checkpoint else 0
     record.truncate_steps(step)
+    record.truncate_decisions(step)
     if checkpoint and checkpoint.ended(session.length.updates):
         session.trainer().take_up_end(checkpoint)
         return step
@@ -215,7 +230,9 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
             # Nothing of the recorder's needs the trainer before the first step ends.
             recorder = StepRecorder(record, lambda: trainer.step_record if trainer else {})
             tell = functools.partial(console.print, style="yellow", soft_wrap=True, highlight=False)
-            trainer = session.trainer([recorder, view, interruption, *callbacks], tell)
+            curriculum = CurriculumRecorder(record, session.begin_curriculum(record.folder, tell))
+            watching = [recorder, curriculum, view, interruption, *callbacks]
+            trainer = session.trainer(watching, tell, record.append_decision)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
             step = trainer.state.global_step
     except Exception:
@@ -238,6 +255,10 @@ def _identity(config: Config, rows: InMemory | None) -> str:
     return config.as_yaml()
 
 
+def _undigested(text: str) -> str:
+    return re.sub(rf"\b{MEMORY}:[0-9a-f]{{16}}\b", MEMORY, text)
+
+
 def _existing(folder: Path, text: str) -> Record | None:
     """Open the folder where it holds this very run, begun before; refuse another run's folder.
 
@@ -249,7 +270,9 @@ def _existing(folder: Path, text: str) -> Record | None:
         return None
     record = Record.open(folder)
     before = record.run_yaml.read_text(encoding="utf-8")
-    if before != text:
+    # Of an unfinished run, other rows in memory are told from the fingerprint, which names their split.
+    same = before == text or (record.state.status != "finished" and _undigested(before) == _undigested(text))
+    if not same:
         key, old, new = _first_difference(
             parse_document(before, "run.yaml").values, parse_document(text, "run.yaml").values
         )
@@ -266,11 +289,40 @@ def _first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any
     return path, old, new
 
 
-def _write_beginning(record: Record, text: str, prepared: Prepared) -> None:
-    write_text(record.run_yaml, text)
-    write_json(record.environment_json, environment())
-    write_json(record.data_json, prepared.data_record())
-    record.checkpoints.mkdir(exist_ok=True)
+@dataclass(frozen=True)
+class _Beginning:
+    """What a run begins with, or goes on with: its run file as resolved, its fingerprint, and what that changed."""
+
+    text: str
+    fingerprint: Fingerprint
+    changes: Sequence[Change]
+
+    def say(self, console: Console) -> None:
+        """Warn of changes that are accepted."""
+        for change in self.changes:
+            text = f"warning: going on with a change: {change}"
+            console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
+
+    def write(self, record: Record, prepared: Prepared) -> None:
+        """Write the files that say what the run is."""
+        write_text(record.run_yaml, self.text)
+        write_json(record.environment_json, environment())
+        write_json(record.data_json, prepared.data_record())
+        record.checkpoints.mkdir(exist_ok=True)
+        note(record, self.fingerprint, self.changes)
+
+
+def _compared(existing: Record | None, prepared: Prepared, *, accept: bool) -> tuple[Fingerprint, list[Change]]:
+    """Give the run's fingerprint, and what changed since the run was begun.
+
+    Raises:
+        RunFolderError: something changed, and that is not accepted; every change is named.
+    """
+    fingerprint = fingerprint_of(prepared)
+    changes = changes_since(existing, fingerprint) if existing else []
+    if existing and changes and not accept:
+        raise refuse(str(existing.folder), changes)
+    return fingerprint, changes
 
 
 def _say_leaks(prepared: Prepared, console: Console) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -12,15 +13,19 @@ import transformers
 from taskloom.balance import BALANCES
 from taskloom.config import Config
 from taskloom.config.schema import BalanceSection
+from taskloom.curriculum import begin_curriculum
 from taskloom.data.cache import Items
 from taskloom.errors import ConfigError, Fault
 from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_split
 from taskloom.gradients import Balancer
-from taskloom.model import MultiTaskModel, build_model, save_model
+from taskloom.metrics import METRICS
+from taskloom.model import MultiTaskModel, build_model, check_packing, save_model
+from taskloom.policy import Decision, Policies
 from taskloom.prediction import prediction_line
 from taskloom.preparation import Prepared, check_lengths
 from taskloom.record import Record
-from taskloom.training.arguments import Length, run_length, training_arguments
+from taskloom.training.adaptation import Adaptation
+from taskloom.training.arguments import Length, fetched_ahead, run_length, training_arguments
 from taskloom.training.balancing import Balancing
 from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
@@ -28,6 +33,10 @@ from taskloom.types import Item, Prediction, Row, Score
 
 RECORD_STEPS = 10
 """How often conflict is recorded where a method looks at gradients and the run file says nothing of it."""
+
+
+VALIDATION_ROWS = 256
+"""Validation rows of each task whose losses policies see."""
 
 
 @dataclass
@@ -59,16 +68,19 @@ class Session:
         self.prepared = prepared
         self.evaluates = all("validation" in items for items in prepared.items.values())
         self.arguments = training_arguments(config.training, folder, evaluates=self.evaluates)
-        self.length: Length = run_length(self.arguments, prepared.training_items())
-        self.steps = prepared.plan(self.length)
+        self.length: Length = run_length(self.arguments, prepared.training_items(), prepared.rows())
+        self.steps = prepared.plan(self.length, fetched_ahead(self.arguments))
         self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])
+        self.model.shared_updates = {name: section.shared_update for name, section in config.tasks.items()}
         check_lengths(config, prepared.tasks, self.model.places())
+        if config.batching.packing and model is None:
+            check_packing(self.model, prepared.longest(), prepared.padding, config.model.name_or_path)
 
     def objective(self) -> Objective:
         """Make the objective of the run's weights and mixture."""
         weights = {name: section.weight for name, section in self.config.tasks.items()}
         accumulation = self.arguments.gradient_accumulation_steps
-        expected = {name: rows * accumulation for name, rows in self.steps.draws.expected.items()}
+        expected = {name: rows * accumulation for name, rows in self.steps.plan.expected(0).items()}
         balance = self.config.balance
         reduction, by_choices = balance["reduction"], balance["scale_by_log_labels"]
         return Objective(self.prepared.tasks, weights, expected, reduction=reduction, by_choices=by_choices)
@@ -107,7 +119,8 @@ class Session:
         section, balancer = self.config.balance, self.balancer()
         every = section["record_steps"]
         if every is None:
-            every = 0 if balancer.method.needs in {"nothing", "losses"} else RECORD_STEPS
+            looks = balancer.method.needs not in {"nothing", "losses"} or "conflicts" in self.policies().needs
+            every = RECORD_STEPS if looks else 0
         return Balancing(
             balancer,
             self.objective(),
@@ -118,27 +131,68 @@ class Session:
             probe=self.validation_losses if self.evaluates else None,
         )
 
+    def begin_curriculum(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> list[Decision]:
+        """Put the run's curriculum into the plan, before anything is drawn; gives what it says, and when."""
+        self.model.to(self.arguments.device)
+        return begin_curriculum(self.config, self.prepared, self.model, self.steps.plan, folder, tell=tell)
+
+    def policies(self) -> Policies:
+        """Make the run's policies."""
+        return Policies.of(self.config.policies, list(self.config.tasks))
+
+    def adaptation(
+        self, log: Callable[[Mapping[str, Any]], None], tell: Callable[[str], None] = lambda text: None
+    ) -> Adaptation:
+        """Make what changes the plan by what training shows; `log` takes the line of each decision."""
+        policies, plan = self.policies(), self.steps.plan
+        every, baselines = self.config.mixture["update_steps"], {}
+        if "baselines" in policies.needs:
+            baselines = {name: self._baseline(name) for name in self.prepared.tasks}
+        judged = self.prepared.judged
+        lower = [name for name, each in judged.items() if not METRICS.load(each.metrics[0]).greater_is_better]
+        return Adaptation(plan, policies, update_steps=every, log=log, tell=tell, baselines=baselines, lower=lower)
+
+    def _baseline(self, name: str) -> float:
+        """Give the validation score of the best constant answer."""
+        judged = self.prepared.judged[name]
+        rows = self.prepared.corpora[name].splits["validation"][: self.config.evaluation.limit_rows]
+        answers = [Prediction(value) for value in judged.task.baseline(judged.train, rows)]
+        return quick_scores(judged, answers, rows)[judged.metrics[0]]
+
+    def _mean_validation_losses(self) -> dict[str, float]:
+        """Give each task's mean loss on its first validation rows."""
+        found: dict[str, list[float]] = {name: [] for name in self.prepared.tasks}
+        for start in range(0, VALIDATION_ROWS, VALIDATION_ROWS // 4):
+            for name in found:
+                items = self.prepared.items[name]["validation"]
+                part = [items[index] for index in range(start, min(start + VALIDATION_ROWS // 4, len(items)))]
+                if part:
+                    found[name] += self._losses([(name, item) for item in part])[name]
+        return {name: sum(held) / len(held) for name, held in found.items()}
+
     def validation_losses(self, step: int) -> dict[str, float]:
         """Give each task's mean loss on a few validation rows, the next ones at each step."""
-        tasks, device = self.prepared.tasks, self.arguments.device
+        tasks = self.prepared.tasks
         each = max(1, self.arguments.per_device_train_batch_size // len(tasks))
         drawn = []
         for name in tasks:
             items = self.prepared.items[name]["validation"]
             drawn += [(name, items[(step * each + place) % len(items)]) for place in range(min(each, len(items)))]
-        sums: dict[str, float] = dict.fromkeys(tasks, 0.0)
-        counts: dict[str, int] = dict.fromkeys(tasks, 0)
-        training = self.model.training
+        losses = self._losses(drawn)
+        return {name: sum(losses[name]) / len(losses[name]) for name in tasks}
+
+    def _losses(self, drawn: Sequence[tuple[str, Item]]) -> dict[str, list[float]]:
+        """Give the losses of items in evaluation mode, by task."""
+        found: dict[str, list[float]] = {name: [] for name, _ in drawn}
+        training, tasks = self.model.training, self.prepared.tasks
         self.model.eval()
         with torch.no_grad():
-            for chunk in self.steps.build(drawn).to(device).chunks:
+            for chunk in self.steps.build(drawn).to(self.arguments.device).chunks:
                 outputs = self.model(chunk)
                 for name, part in chunk.parts.items():
-                    losses = tasks[name].loss(outputs[name], part.targets)
-                    sums[name] += float(losses.sum())
-                    counts[name] += len(losses)
+                    found[name] += tasks[name].loss(outputs[name], part.targets).tolist()
         self.model.train(training)
-        return {name: sums[name] / counts[name] for name in tasks}
+        return found
 
     def head_rates(self) -> dict[str, float]:
         """Give the learning rate of each head: the task's own, the model's for heads, or ten times the run's.
@@ -149,9 +203,12 @@ class Session:
         return {name: task.learning_rate or usual for name, task in self.config.tasks.items()}
 
     def trainer(
-        self, callbacks: Sequence[transformers.TrainerCallback] = (), tell: Callable[[str], None] = lambda text: None
+        self,
+        callbacks: Sequence[transformers.TrainerCallback] = (),
+        tell: Callable[[str], None] = lambda text: None,
+        log: Callable[[Mapping[str, Any]], None] = lambda row: None,
     ) -> Trainer:
-        """Make the Trainer; `tell` says something to the user."""
+        """Make the Trainer; `tell` says something to the user, and `log` takes the line of each decision."""
         stopping: list[transformers.TrainerCallback] = []
         settings = self.config.evaluation
         if settings.early_stopping_patience and self.evaluates:
@@ -167,6 +224,8 @@ class Session:
             saver=self.save,
             head_rates=self.head_rates(),
             place=self.prepared.place,
+            adaptation=self.adaptation(log, tell),
+            validation_losses=self._mean_validation_losses if "validation_losses" in self.policies().needs else None,
             callbacks=[*stopping, *callbacks],
         )
 

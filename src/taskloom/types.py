@@ -75,7 +75,8 @@ class Part:
     """The sequences of one task inside a chunk.
 
     Attributes:
-        sequences: which rows of the chunk are this task's: [sequence] int64, in the order of its items.
+        sequences: which sequences of the chunk are this task's: [sequence] int64, in the order of its items; they are
+            its rows, unless several are packed into one.
         sizes: how many sequences each item has: one number per item.
         targets: what the task's loss needs beside the head's output.
         items: the items themselves, in order.
@@ -88,21 +89,50 @@ class Part:
 
 
 @dataclass
+class Packing:
+    """Where the sequences of a chunk lie whose rows hold several.
+
+    Attributes:
+        rows: the row of each sequence: [sequence] int64.
+        places: [sequence, token] int64, for each token its place in the rows laid end to end; behind a sequence's end
+            its own last token's.
+        mask: [sequence, token] int64, 1 where a token is real.
+        halves: for each row, which half of its task's items it holds; 0 where halves are not kept apart.
+    """
+
+    rows: Tensor
+    places: Tensor
+    mask: Tensor
+    halves: Sequence[int]
+
+
+@dataclass
 class Chunk:
     """A rectangle of sequences of like length, of one or several tasks, for one forward pass.
 
     Attributes:
         inputs: the backbone's arguments: ``input_ids`` and ``attention_mask`` [sequence, token] int64, and
-            ``token_type_ids`` where the tokenizer gives them.
-        parts: task name -> its share of the rows.
+            ``token_type_ids`` where the tokenizer gives them. Packed rows have the same [row, token], and
+            ``position_ids``, which begin at 0 with each sequence.
+        parts: task name -> its share of the sequences.
+        packing: where the sequences lie if rows hold several; None where each row is one.
     """
 
     inputs: dict[str, Tensor]
     parts: dict[str, Part]
+    packing: Packing | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """Which tokens of each sequence are real: [sequence, token]."""
+        return self.inputs["attention_mask"] if self.packing is None else self.packing.mask
 
     def to(self, device: Any, non_blocking: bool = False) -> Self:
         """Move every tensor to a device, in place."""
         self.inputs = {key: value.to(device, non_blocking=non_blocking) for key, value in self.inputs.items()}
+        if self.packing is not None:
+            for name in ("rows", "places", "mask"):
+                setattr(self.packing, name, getattr(self.packing, name).to(device, non_blocking=non_blocking))
         for part in self.parts.values():
             part.sequences = part.sequences.to(device, non_blocking=non_blocking)
             part.targets = {key: value.to(device, non_blocking=non_blocking) for key, value in part.targets.items()}
@@ -117,11 +147,15 @@ class Step:
         chunks: rectangles, cut by length; the step's meaning does not depend on the cut.
         tokens: task name -> useful tokens (without padding) in the step.
         examples: task name -> items drawn in the step.
+        expected: task name -> rows that its share amounts to, for tasks that are trained now; empty where unknown.
+        factors: task name -> what its weight is multiplied with now; 1 where it is left out.
     """
 
     chunks: list[Chunk]
     tokens: dict[str, int]
     examples: dict[str, int]
+    expected: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
 
     def to(self, device: Any, non_blocking: bool = False) -> Self:
         """Move every tensor to a device, in place."""

@@ -164,7 +164,7 @@ def test_any_limit_gives_the_same_items_and_the_same_targets(limit) -> None:
 
 
 def test_a_step_counts_useful_tokens_and_items_of_each_task() -> None:
-    steps = Steps(draws=None, items={}, tasks=tasks_of_three_kinds(), padding=Padding(0), limit_tokens=20)
+    steps = Steps(plan=None, items={}, tasks=tasks_of_three_kinds(), padding=Padding(0), limit_tokens=20)
     step = steps.build(drawn_items())
     assert step.tokens == {"intent": 9, "reply": 17, "slots": 4}
     assert step.examples == {"intent": 2, "reply": 2, "slots": 1}
@@ -172,7 +172,7 @@ def test_a_step_counts_useful_tokens_and_items_of_each_task() -> None:
 
 
 def test_moving_a_step_moves_every_tensor_of_it() -> None:
-    steps = Steps(draws=None, items={}, tasks=tasks_of_three_kinds(), padding=Padding(0), limit_tokens=20)
+    steps = Steps(plan=None, items={}, tasks=tasks_of_three_kinds(), padding=Padding(0), limit_tokens=20)
     step = steps.build(drawn_items()).to("meta")
     for chunk in step.chunks:
         tensors = list(chunk.inputs.values())

@@ -19,6 +19,7 @@ from taskloom.cli import main
 from taskloom.config.document import dump
 from taskloom.metrics import METRICS
 from taskloom.mixture import MIXTURES
+from taskloom.policy import POLICIES
 from taskloom.record import Record
 from taskloom.tasks import TASKS
 
@@ -88,7 +89,7 @@ def test_a_wrong_command_is_a_fault_of_the_user(taskloom_: Callable[..., Said]) 
 
 def test_list_shows_every_method_with_its_sentence(taskloom_: Callable[..., Said]) -> None:
     said = taskloom_("list")
-    for room in (TASKS, METRICS, MIXTURES, BALANCES):
+    for room in (TASKS, METRICS, MIXTURES, BALANCES, POLICIES):
         for name in room.names():
             assert f"{name} " in said
             assert room.summary(name)
@@ -149,7 +150,7 @@ def test_check_shows_the_data_of_every_task_and_writes_nothing(
     taskloom_: Callable[..., Said], run_yaml: Path, tmp_path: Path
 ) -> None:
     said = taskloom_("check", run_yaml)
-    rows = {line.split()[0]: line.split() for line in said.splitlines() if line}
+    rows = {line.split()[0]: line.split() for line in reversed(said.splitlines()) if line}
     assert rows["intent"][1:6] == ["classification", "40", "12", "16", "0"]
     assert rows["urgency"][1:6] == ["regression", "40", "12", "16", "0"]
     assert "labels of intent: " in said

@@ -16,17 +16,22 @@ from taskloom.config.document import parse_document
 from taskloom.config.schema import (
     BalanceSection,
     BatchingSection,
+    CurriculumSection,
     EvaluationSection,
+    ItemCurriculum,
     ModelSection,
     SplitsSection,
+    TaskCurriculum,
     TaskSection,
     adapter_names,
 )
 from taskloom.metrics import METRICS
 from taskloom.mixture import MIXTURES
+from taskloom.policy import POLICIES
 from taskloom.tasks import TASKS
 
 SECTIONS = [ModelSection, TaskSection, BalanceSection, SplitsSection, BatchingSection, EvaluationSection]
+SECTIONS += [CurriculumSection, TaskCurriculum, ItemCurriculum]
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -61,6 +66,12 @@ def test_the_schema_accepts_what_a_run_resolves_to(validator: Any) -> None:
     validator.validate({**quickstart(), "balance": "upgrad"})
     for method in ("stch", "cagrad", "coba"):
         validator.validate(load_config({**quickstart(), "balance": method}).resolved())
+    curriculum = {"tasks": {"by": "listed", "order": list(quickstart()["tasks"])}, "items": {"by": "length"}}
+    validator.validate({**quickstart(), "curriculum": curriculum})
+    validator.validate(load_config({**quickstart(), "curriculum": curriculum}).resolved())
+    policies = ["drop_harmful", {"name": "rest_converged", "patience": 3}, "lower_overfitting"]
+    validator.validate({**quickstart(), "policies": policies})
+    validator.validate(load_config({**quickstart(), "policies": policies}).resolved())
 
 
 @pytest.mark.parametrize(
@@ -82,11 +93,20 @@ def test_the_schema_accepts_what_a_run_resolves_to(validator: Any) -> None:
         ("balance.sketch_size", 63),
         ("balance.reduction", "row"),
         ("balance", "upgrd"),
+        ("policies", "rest_converged"),
+        ("policies", ["rest_convergd"]),
+        ("policies", [{"name": "raise_behind"}]),
+        ("policies", [{"name": "rest_converged", "patience": 0}]),
+        ("policies", [{"name": "rest_converged", "margin": 1}]),
         ("training.learning_rte", 1),
         ("training.eval_strategy", "sometimes"),
         ("training.output_dir", "x"),
         ("training.lr", 1),
         ("evaluation.splits", []),
+        ("curriculum.tasks", {"by": "weight"}),
+        ("curriculum.tasks", {"by": "length", "until": 1}),
+        ("curriculum.items", {"by": "length", "start": 0}),
+        ("curriculum.itms", None),
     ],
 )
 def test_the_schema_refuses_what_reading_refuses(validator: Any, path: str, value: Any) -> None:
@@ -104,6 +124,7 @@ def test_the_schema_knows_every_method_of_the_rooms(validator: Any) -> None:
     assert names_in(validator.schema, "type") == {*TASKS.names(), *adapter_names()}
     assert names_in(validator.schema, "strategy") == set(MIXTURES.names())
     assert names_in(validator.schema, "method") == set(BALANCES.names())
+    assert names_in(validator.schema, "name") == set(POLICIES.names())
     assert METRICS.names()
 
 

@@ -85,11 +85,14 @@ def told(path: str, value: Any) -> str:
 def test_the_least_run_is_a_backbone_and_a_task_and_the_rest_has_defaults() -> None:
     config = load_config(PLAIN)
     assert config.tasks["intent"].metrics == ["accuracy", "macro_f1"]
-    assert config.mixture == {"strategy": "temperature", "temperature": 2.0}
+    common = {"floor": 0.0, "max_epochs": None, "update_steps": 20}
+    assert config.mixture == {"strategy": "temperature", "temperature": 2.0, **common}
     assert config.balance["method"] == "equal"
     assert {key: config.training[key] for key in DEFAULTS} == DEFAULTS
     assert config.model.adapter is None
-    assert config.options("intent") == {"max_length": 256, "pooling": "mean", "dropout": 0.1}
+    loss = {"label_smoothing": 0.0, "focal_gamma": 0.0, "noise_robustness": 0.0, "class_weights": None}
+    assert config.options("intent") == {"max_length": 256, "pooling": "mean", "dropout": 0.1, **loss}
+    assert config.tasks["intent"].shared_update == 1.0
 
 
 def test_every_fault_of_a_file_is_told_at_once_in_the_order_of_its_lines(tmp_path: Path) -> None:
@@ -160,7 +163,8 @@ def test_a_key_given_by_set_is_told_as_such(tmp_path: Path) -> None:
         ("training.eval_strategy", ["steps"], "`training.eval_strategy` should be one of `no`, `steps`, `epoch`. "
          "Found `['steps']`."),
         ("mixture", 3, "`mixture.strategy` should be a mixture that Taskloom has. Found `3`. "
-         "Choose one of `fixed`, `proportional`, `temperature`, `uniform`."),
+         "Choose one of `annealed`, `by_loss`, `difficulty`, `examples_proportional`, `fixed`, `learning_progress`, "
+         "`online_data_mixing`, `proportional`, `temperature`, `uniform`, `unimax`."),
         ("mixture.strategy", "unifrm", "`mixture.strategy` should be a mixture that Taskloom has. Found `unifrm`. "
          "Did you mean `uniform`?"),
         ("mixture", {"strategy": "fixed"}, "`mixture.ratios` should be given. Found nothing. Add `ratios:`."),

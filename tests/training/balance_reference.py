@@ -57,7 +57,7 @@ def task_gradients(session: Session, steps: list[Any]) -> TaskGradients:
     rows, own = [], []
     for name, task in tasks.items():
         model.zero_grad()
-        rate = len(steps) * session.steps.draws.expected[name]
+        rate = len(steps) * session.steps.plan.expected(0)[name]
         for step in steps:
             for chunk in step.chunks:
                 if name in chunk.parts:

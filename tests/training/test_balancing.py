@@ -221,7 +221,7 @@ def test_a_balance_that_never_changes_trains_the_weights_that_plain_torch_trains
             outputs = model(chunk)
             for name, part in chunk.parts.items():
                 loss = plain.prepared.tasks[name].loss(outputs[name], part.targets).sum()
-                (of_task[name] * loss / plain.steps.draws.expected[name]).backward(retain_graph=True)
+                (of_task[name] * loss / plain.steps.plan.expected(0)[name]).backward(retain_graph=True)
         with torch.no_grad():
             for key, parameter in model.named_parameters():
                 if parameter.grad is not None:

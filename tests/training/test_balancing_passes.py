@@ -15,6 +15,7 @@ from training_tools import Watch, trained, without_dropout
 from taskloom.balance import Balance, Statistics
 from taskloom.errors import ConfigError
 from taskloom.session import Session
+from taskloom.training.adaptation import first_scores
 
 pytest_plugins = ("training_fixtures",)
 
@@ -185,9 +186,8 @@ def test_a_method_is_shown_the_mean_loss_of_the_rows_that_were_drawn(
 
 
 def test_a_method_is_told_the_first_metric_of_each_task(few_values: Values, session_of: Make) -> None:
-    balancing = session_of(few_values, training=QUIET).balancing()
-    balancing.note_scores({"composite": 0.1, "intent/macro_f1": 0.4, "intent/accuracy": 0.5, "other/accuracy": 0.9})
-    assert balancing.balancer.scores == {"intent": 0.4}
+    values = {"composite": 0.1, "intent/macro_f1": 0.4, "intent/accuracy": 0.5, "other/accuracy": 0.9}
+    assert first_scores(values, ["intent", "slots"]) == {"intent": 0.4}
     trainer = Steps(session_of(few_values, training={"max_steps": 2, "eval_steps": 1})).trainer
     scores = trainer.evaluator()
     metrics = {"intent": "accuracy", "slots": "span_f1", "urgency": "pearson"}

@@ -27,7 +27,7 @@ def test_a_check_says_what_the_run_will_draw(run_values: dict[str, Any], planned
     facts = check(run_values)
     drawn: Counter[str] = Counter()
     for index in range(len(planned.steps)):
-        drawn.update({name: len(items) for name, items in planned.steps.draws.step(index).items()})
+        drawn.update({name: len(items) for name, items in planned.steps.plan.micro(index).items.items()})
     assert {task.name: task.draws for task in facts.tasks} == drawn
     assert (facts.updates, facts.rows) == (4, 14)
     for task in facts.tasks:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_tools import distance, flat, gradients
 
-from taskloom.batches.draws import Draws
+from plans import plan_of
 from taskloom.training.objective import Objective
 from taskloom.types import Chunk, Part
 
@@ -76,11 +76,11 @@ def test_how_often_a_task_is_drawn_does_not_change_how_much_its_rows_count(proba
     """Summed over whole epochs, each row's coefficient is the share of a row in the tasks' mean, for any mixture."""
     sizes, weights = {"a": 10, "b": 5}, {"a": 1.0, "b": 2.0}
     steps = 4000
-    draws = Draws(sizes, probabilities, rows=4, steps=steps, seed=0)
-    objective = objective_of(weights, draws.expected)
+    draws = plan_of(sizes, probabilities, rows=4, steps=steps)
+    objective = objective_of(weights, draws.expected(0))
     drawn: Counter[tuple[str, int]] = Counter()
     for index in range(steps):
-        drawn.update((name, item) for name, items in draws.step(index).items() for item in items)
+        drawn.update((name, item) for name, items in draws.micro(index).items.items() for item in items)
     for name, size in sizes.items():
         for item in range(size):
             coefficient = drawn[name, item] * objective.scale[name] / steps
@@ -144,7 +144,7 @@ def test_the_gradient_of_a_step_is_the_weighted_sum_of_one_backward_pass_for_eac
         for chunk in step.chunks:
             if name in chunk.parts:
                 loss = loss + task.loss(model(chunk)[name].double(), chunk.parts[name].targets).sum()
-        (loss / session.steps.draws.expected[name]).backward()
+        (loss / session.steps.plan.expected(0)[name]).backward()
         for key, parameter in model.named_parameters():
             if parameter.grad is not None:
                 weight = session.config.tasks[name].weight / total
@@ -159,9 +159,9 @@ def test_doubling_a_weight_doubles_the_tasks_share_of_the_gradient(
         few_values["tasks"]["slots"]["weight"] = weight
         session = session_of(few_values, training=TWO)
         whole = session.objective()
-        alone = Objective(session.prepared.tasks, whole.weights, session.steps.draws.expected)
+        alone = Objective(session.prepared.tasks, whole.weights, session.steps.plan.expected(0))
         alone.scale = {name: scale if name == "slots" else 0.0 for name, scale in whole.scale.items()}
-        rest = Objective(session.prepared.tasks, whole.weights, session.steps.draws.expected)
+        rest = Objective(session.prepared.tasks, whole.weights, session.steps.plan.expected(0))
         rest.scale = {name: 0.0 if name == "slots" else scale for name, scale in whole.scale.items()}
         one, other = (flat(gradients(session, [session.steps[0]], each)) for each in (alone, rest))
         torch.testing.assert_close(one + other, flat(gradients(session, [session.steps[0]])), rtol=1e-4, atol=1e-7)

@@ -184,7 +184,7 @@ def reduced(session: Session, steps: Sequence[Any], reduction: str, logs: dict[s
                 value, count = summed(name, outputs[name], part.targets, tokens=reduction == "token")
                 of_task[name] = of_task[name] + value / logs.get(name, 1.0)
                 total += count
-    rates = session.steps.draws.expected
+    rates = session.steps.plan.expected(0)
     divided = {
         name: value / (rates[name] * len(steps)) if reduction == "task" else len(WEIGHTS) * value / total
         for name, value in of_task.items()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import transformers
+from resume_tools import At, assert_same, die, in_step, killed, lines_of, short_run
 
 import taskloom.reports
 import taskloom.run
@@ -23,37 +22,16 @@ from taskloom.run import train
 from taskloom.session import Session
 from taskloom.training.balancing import BALANCE_FILE
 from taskloom.training.checkpoints import last_checkpoint
-from two_processes import ended
 
 pytest_plugins = ("training_fixtures",)
 
-TIMES = {"seconds", "tokens_per_second"}
 STEPS = 7
 """Micro-batches of the run; an epoch has four, so that checkpoints lie inside epochs and at their ends."""
 
 
 @pytest.fixture(scope="module")
 def values(tiny_encoder: Path, tiny_data: Path) -> dict[str, Any]:
-    kinds = {"intent": "classification", "slots": "token_classification", "answer": "extractive_qa"}
-    lora = {"type": "lora", "r": 4, "lora_alpha": 8, "lora_dropout": 0.3, "target_modules": "all-linear"}
-    return {
-        "model": {"name_or_path": str(tiny_encoder), "adapter": lora},
-        "tasks": {
-            name: {"type": kind, "data": str(tiny_data / name), "max_length": 96, "limit_rows": 8}
-            for name, kind in kinds.items()
-        },
-        "mixture": {"strategy": "uniform"},
-        "training": {
-            "max_steps": STEPS,
-            "per_device_train_batch_size": 6,
-            "learning_rate": 1e-2,
-            "logging_steps": 1,
-            "eval_steps": 2,
-            "save_steps": 2,
-            "seed": 5,
-        },
-        "evaluation": {"resamples": 100, "splits": ["validation", "test"]},
-    }
+    return short_run(tiny_encoder, tiny_data, STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -72,55 +50,6 @@ def _plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
         Record.open(folders[0]).report_html.write_text("a page", encoding="utf-8")
 
     monkeypatch.setattr(taskloom.reports, "report", report)
-
-
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """Read steps and evaluations without what a clock says."""
-    lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
-
-
-def assert_same(one: Path, other: Path) -> None:
-    assert lines_of(one) == lines_of(other)
-    names = ["scores.jsonl", "model/heads.safetensors", "model/tasks.json"]
-    adapter = "model/adapter/adapter_model.safetensors"
-    names.append(adapter if (one / adapter).exists() else "model/backbone/model.safetensors")
-    names += [str(path.relative_to(one)) for path in sorted((one / "predictions").rglob("*.jsonl"))]
-    for name in names:
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert Record.open(one).state == Record.open(other).state
-
-
-def killed(values: dict[str, Any], folder: Path, arrange: Callable[[], list[Any]]) -> None:
-    """Run in a process of its own, which is killed where `arrange` says."""
-
-    def run() -> None:
-        callbacks = arrange()
-        train(values, folder, callbacks=callbacks)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
-    with ended(process):
-        assert process.exitcode == -signal.SIGKILL
-
-
-def die(*_: Any, **__: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class At(transformers.TrainerCallback):
-    """Does something when a step begins."""
-
-    def __init__(self, step: int, what: Callable[[], Any]) -> None:
-        self.step = step
-        self.what = what
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step + 1 == self.step:
-            self.what()
-
-
-def in_step(step: int) -> Callable[[], list[Any]]:
-    return lambda: [At(step, die)]
 
 
 def in_call(owner: Any, name: str, number: int) -> Callable[[], list[Any]]:

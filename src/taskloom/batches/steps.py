@@ -9,7 +9,8 @@ from typing import Protocol
 import torch.utils.data
 
 from taskloom.batches.chunks import Padding, chunks
-from taskloom.batches.draws import Draws
+from taskloom.batches.packing import packed_chunks
+from taskloom.batches.plan import Drawn, Plan
 from taskloom.tasks import Task
 from taskloom.types import Item, Step
 
@@ -23,38 +24,48 @@ class ItemSource(Protocol):
 
 
 class Steps(torch.utils.data.Dataset[Step]):
-    """Micro-batches by number: drawn by `Draws`, cut into chunks; safe in worker processes.
+    """Micro-batches as they are drawn, cut into chunks; safe in worker processes.
 
     Args:
-        draws: which items each micro-batch holds.
+        plan: which items each micro-batch holds.
         items: task -> its training items.
         tasks: task name -> task.
         padding: how inputs are filled up.
         limit_tokens: tokens of one rectangle.
+        packing: whether rows hold several sequences of one task where that leaves less padding.
+        halves: whether packed rows keep the halves of each task's items apart, for statistics that compare the two.
     """
 
     def __init__(
         self,
-        draws: Draws,
+        plan: Plan,
         items: Mapping[str, ItemSource],
         tasks: Mapping[str, Task],
         padding: Padding,
         limit_tokens: int,
+        *,
+        packing: bool = False,
+        halves: bool = False,
     ) -> None:
-        self.draws = draws
+        self.plan = plan
         self.items = items
         self.tasks = tasks
         self.padding = padding
         self.limit_tokens = limit_tokens
+        self.packing = packing
+        self.halves = halves
 
     def __len__(self) -> int:
         """Give the number of micro-batches in the run."""
-        return len(self.draws)
+        return len(self.plan)
 
-    def __getitem__(self, index: int) -> Step:
-        """Build one micro-batch."""
-        drawn = [(name, self.items[name][i]) for name, indices in self.draws.step(index).items() for i in indices]
-        return self.build(drawn)
+    def __getitem__(self, drawn: int | Drawn) -> Step:
+        """Build one micro-batch, as drawn or by its number; only the process that trains knows the plan's changes."""
+        if isinstance(drawn, int):
+            drawn = self.plan.micro(drawn)
+        step = self.build([(name, self.items[name][i]) for name, indices in drawn.items.items() for i in indices])
+        step.expected, step.factors = drawn.expected, drawn.factors
+        return step
 
     def build(self, drawn: Sequence[tuple[str, Item]]) -> Step:
         """Cut items into a step and count what they hold."""
@@ -62,19 +73,23 @@ class Steps(torch.utils.data.Dataset[Step]):
         for name, item in drawn:
             tokens[name] += sum(map(len, item["input_ids"]))
         examples = Counter(name for name, _ in drawn)
-        return Step(chunks(drawn, self.tasks, self.padding, self.limit_tokens), dict(tokens), dict(examples))
+        if self.packing:
+            cut = packed_chunks(drawn, self.tasks, self.padding, self.limit_tokens, halves=self.halves)
+        else:
+            cut = chunks(drawn, self.tasks, self.padding, self.limit_tokens)
+        return Step(cut, dict(tokens), dict(examples))
 
 
-class EpochSampler(torch.utils.data.Sampler[int]):
-    """Micro-batches of one epoch after the other, in the order of the plan.
+class EpochSampler(torch.utils.data.Sampler[Drawn]):
+    """Micro-batches of one epoch after the other, as the plan draws them when the loader asks.
 
     The Trainer sees an epoch of `length` entries and names the epoch by `set_epoch`; entry i of epoch e is the plan's
     micro-batch ``e * length + i``.
     """
 
-    def __init__(self, length: int, total: int) -> None:
+    def __init__(self, plan: Plan, length: int) -> None:
+        self.plan = plan
         self.length = length
-        self.total = total
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -85,10 +100,10 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         """Give the micro-batches of one epoch."""
         return self.length
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Drawn]:
         """Go through the epoch's micro-batches; the plan's last epoch may be short."""
         first = self.epoch * self.length
-        return iter(range(first, min(first + self.length, self.total)))
+        return (self.plan.micro(index) for index in range(first, min(first + self.length, len(self.plan))))
 
 
 def first(batch: Sequence[Step]) -> Step:

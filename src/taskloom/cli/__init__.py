@@ -62,12 +62,15 @@ def check(
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Also hold the one-pass gradients against separate passes.")
     ] = False,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Also estimate time and memory: run the longest step and one save.")
+    ] = False,
     assignments: Assignments = None,
 ) -> None:
-    """Read the whole run and train nothing: data, columns, lengths, labels, padding, draws."""
+    """Read the whole run and train nothing: data, labels, lengths, duplicates, padding, draws, the first batches."""
     from taskloom.cli.commands import run_check
 
-    run_check(run, assignments or [], gradients=gradients)
+    run_check(run, assignments or [], gradients=gradients, rehearsal=rehearse)
 
 
 @app.command()
@@ -92,6 +95,12 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Rehearse: longest step, one evaluation, one save.")
     ] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Go on with an unfinished run though its data, backbone or packages changed."
+        ),
+    ] = False,
     assignments: Assignments = None,
 ) -> None:
     """Train a run to its end, score it and write its report; called again, go on where it stopped."""
@@ -100,7 +109,7 @@ def train(
     if dry_run:
         run_rehearsal(run, assignments or [])
     else:
-        run_train(run, out or Path("runs") / run.stem, assignments or [])
+        run_train(run, out or Path("runs") / run.stem, assignments or [], accept_changes=accept_changes)
 
 
 @app.command()

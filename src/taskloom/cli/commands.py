@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import transformers
 from rich.console import Console
 from rich.markup import escape
 
+from taskloom.cli.check_lines import ESTIMATE, SHARED, batch_line, batch_table, label_hints, row_lines, shared_table
 from taskloom.cli.tables import beats_baseline, difference_lines, fact_lines, rehearsal_lines, score_table, task_table
 from taskloom.config import read_config
 from taskloom.data import read
@@ -54,10 +55,10 @@ def run_quickstart(out: Path, write: Path | None, assignments: Sequence[str]) ->
     run_train(run, out, assignments)
 
 
-def run_train(run: Path, out: Path, assignments: Sequence[str]) -> None:
+def run_train(run: Path, out: Path, assignments: Sequence[str], *, accept_changes: bool = False) -> None:
     """Train, and show the scores."""
     started = time.monotonic()
-    finished = train_run(run, out, assignments=assignments, console=console)
+    finished = train_run(run, out, assignments=assignments, console=console, accept_changes=accept_changes)
     if rank():  # the first process of several speaks for all
         return
     _show_scores(finished.scores)
@@ -71,15 +72,27 @@ def run_rehearsal(run: Path, assignments: Sequence[str]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def run_check(run: Path, assignments: Sequence[str], *, gradients: bool = False) -> None:
-    """Show what a run's data is, and how exact its gradients are where asked for."""
+def run_check(run: Path, assignments: Sequence[str], *, gradients: bool = False, rehearsal: bool = False) -> None:
+    """Show what a run's data and first batches are; where asked for, how exact its gradients, and what it costs."""
     facts = check(run, assignments=assignments)
     console.print(task_table(facts.tasks))
-    for line in fact_lines(facts):
-        console.print(escape(line), soft_wrap=True)
+    _say([*fact_lines(facts), *label_hints(facts), *facts.curriculum])
+    if facts.shared:
+        _say(["", SHARED])
+        console.print(shared_table(facts.shared))
+    for step in facts.first:
+        _say(["", batch_line(step)])
+        console.print(batch_table(step))
+        _say(row_lines(step))
+    console.print()
     if gradients:
-        for line in difference_lines(check_gradients(run, assignments=assignments)):
-            console.print(escape(line), soft_wrap=True)
+        _say(difference_lines(check_gradients(run, assignments=assignments)))
+    _say(rehearsal_lines(rehearse(run, assignments=assignments)) if rehearsal else [ESTIMATE])
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(escape(line), soft_wrap=True)
 
 
 def run_preview(run: Path, rows: int, assignments: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ ROOMS: dict[str, Room[Any]] = {
     "metrics": Room[Any]("taskloom.metrics", "metric"),
     "mixtures": Room[Any]("taskloom.mixture", "mixture"),
     "balance": BALANCES,
+    "policies": Room[Any]("taskloom.policy", "policy"),
 }
 """What `list` calls a room -> the room."""
 

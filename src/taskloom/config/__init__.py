@@ -10,8 +10,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from taskloom.config.curriculum import curriculum_faults
 from taskloom.config.document import Document, document_of, dump, override, parse_document, read_document
 from taskloom.config.faults import to_faults, unknown_key
+from taskloom.config.options import options_of, refused_options, without_gradient
+from taskloom.config.policies import checked_policies
 from taskloom.config.schema import (
     ADAPTERS_REFUSED,
     BALANCE_ROOM,
@@ -20,6 +23,7 @@ from taskloom.config.schema import (
     TASK_ROOM,
     BatchingSection,
     ConfigBase,
+    CurriculumSection,
     EvaluationSection,
     ModelSection,
     SplitsSection,
@@ -55,9 +59,11 @@ class Config:
         tasks: task name -> its section, in the order of the file.
         mixture: how often each task is drawn: `strategy` and its options.
         balance: how much each task's gradient counts: `method`, its options, and the keys of `BalanceSection`.
+        policies: what watches the tasks: for each its `name` and its options, in order.
         training: fields of TrainingArguments.
         splits: sizes of splits to be made.
         batching: how steps are cut.
+        curriculum: in which order tasks and items are learned.
         evaluation: what is scored.
         data_root: where relative data paths begin.
         bad_rows: "refuse" or "skip".
@@ -68,9 +74,11 @@ class Config:
     tasks: dict[str, TaskSection]
     mixture: dict[str, Any]
     balance: dict[str, Any]
+    policies: list[dict[str, Any]]
     training: dict[str, Any]
     splits: SplitsSection
     batching: BatchingSection
+    curriculum: CurriculumSection
     evaluation: EvaluationSection
     data_root: str
     bad_rows: Literal["refuse", "skip"]
@@ -78,8 +86,7 @@ class Config:
 
     def options(self, task: str) -> dict[str, Any]:
         """Give the options of a task's type, without the keys that every task has."""
-        values = self.tasks[task].model_dump()
-        return {key: value for key, value in values.items() if key not in TaskSection.model_fields}
+        return options_of(self.tasks[task])
 
     def data_of(self, task: str) -> str | dict[str, str]:
         """Give a task's data with `data_root` applied: paths that exist become absolute, hub names stay."""
@@ -98,10 +105,9 @@ class Config:
             "tasks": tasks,
             "mixture": self.mixture,
             "balance": self.balance,
+            "policies": self.policies,
             "training": self.training,
-            "splits": self.splits.model_dump(),
-            "batching": self.batching.model_dump(),
-            "evaluation": self.evaluation.model_dump(),
+            **{key: getattr(self, key).model_dump() for key in ("splits", "batching", "curriculum", "evaluation")},
             "data_root": ".",
             "bad_rows": self.bad_rows,
         }
@@ -149,13 +155,15 @@ def _check(document: Document) -> Config:
     """Validate all sections, gathering the faults of each before telling any."""
     values = dict(document.values)
     faults: list[Fault] = []
-    special = {key: values.pop(key, None) for key in ("tasks", "mixture", "balance", "training")}
+    special = {key: values.pop(key, None) for key in ("tasks", "mixture", "balance", "policies", "training")}
     special = {key: {} if value is None else value for key, value in special.items()}
     base = _validate(ConfigBase, values, document, (), faults, also_known=list(special))
     tasks = _tasks(special["tasks"], document, faults)
     mixture = _mixture(special["mixture"], special["tasks"], document, faults)
     balance = _balance(special["balance"], special["tasks"], document, faults)
     training = _training(special["training"], document, faults)
+    policies = checked_policies(special["policies"], special["tasks"], balance, training, document, faults)
+    faults += curriculum_faults(values.get("curriculum"), special["tasks"], document)
     model = values.get("model")
     adapter = _adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
     if faults or not isinstance(base, ConfigBase):
@@ -165,7 +173,8 @@ def _check(document: Document) -> Config:
     if place.is_dir():  # kept whole, so that the model is found from any folder
         base.model.name_or_path = str(place.resolve())
     sections = {name: getattr(base, name) for name in ConfigBase.model_fields}
-    return Config(**sections, tasks=tasks, mixture=mixture, balance=balance, training=training, document=document)
+    sections |= {"tasks": tasks, "mixture": mixture, "balance": balance, "policies": policies, "training": training}
+    return Config(**sections, document=document)
 
 
 def _validate(
@@ -217,6 +226,7 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
         faults += _metric_faults(name, str(section["type"]), named, document)
         if isinstance(checked, TaskSection):
             checked.metrics = list(dict.fromkeys(checked.metrics or task_type.default_metrics))
+            faults += refused_options(name, task_type, checked, document)
             tasks[name] = checked
     return tasks
 
@@ -300,6 +310,8 @@ def _balance(values: Any, tasks: Mapping[str, Any], document: Document, faults: 
         requirement = f"be left out with `{name}`, which gives one gradient for all tasks"
         source = document.source(("balance", "separate_moments"))
         faults.append(Fault("balance.separate_moments", requirement, "`true`", source=source))
+    if method.needs not in {"nothing", "losses"}:
+        faults += without_gradient(tasks, name, document)
     if len(faults) == before and tasks:
         options = {key: value for key, value in resolved.items() if key in BALANCE_ROOM.options(name)}
         try:

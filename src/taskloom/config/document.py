@@ -32,12 +32,14 @@ class Document:
         name: what to call it in messages: the file's name, or "config" for values given in Python.
         lines: path of a key -> its line, from 1; keys that came from elsewhere have none.
         overridden: paths of keys that `--set` gave.
+        recorded: whether it is the run.yaml of a run folder; what it names elsewhere may be gone since.
     """
 
     values: dict[str, Any]
     name: str = "config"
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
+    recorded: bool = False
 
     def source(self, path: KeyPath) -> str:
         """Say where a key stands: "run.yaml:7", "--set", or the document's name."""
@@ -63,7 +65,9 @@ def read_document(path: Path) -> Document:
         found = "other bytes" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
         found = "a folder" if isinstance(error, IsADirectoryError) else found
         raise ConfigError(Fault(str(path), "be a text file in UTF-8", found)) from error
-    return parse_document(text, path.name)
+    document = parse_document(text, path.name)
+    document.recorded = path.with_name("state.json").is_file()
+    return document
 
 
 def parse_document(text: str, name: str) -> Document:

@@ -15,6 +15,7 @@ from taskloom.room import Room
 TASK_ROOM: Room[Any] = Room("taskloom.tasks", "task type")
 MIXTURE_ROOM: Room[Any] = Room("taskloom.mixture", "mixture")
 METRIC_ROOM: Room[Any] = Room("taskloom.metrics", "metric")
+POLICY_ROOM: Room[Any] = Room("taskloom.policy", "policy")
 # Found by its name, as the others are; it has methods of a library beside those of its folder.
 BALANCE_ROOM: Room[Any] = importlib.import_module("taskloom.balance").BALANCES
 
@@ -58,9 +59,29 @@ class TaskSection(Section):
     learning_rate: float | None = Field(
         default=None, gt=0, description="Of the task's own head; by default `model.head_learning_rate`."
     )
+    shared_update: float = Field(
+        default=1.0, ge=0, description="Factor on what of its gradient reaches the shared parts; its head gets all."
+    )
     importance: float = Field(default=1.0, ge=0, description="How much its score counts in the composite score.")
     metrics: list[str] = Field(default_factory=list, description="The first is the task's score; default by type.")
     limit_rows: int | None = Field(default=None, gt=0, description="Use only the first rows of each split.")
+    per_device_train_batch_size: int | None = Field(
+        default=None, gt=0, description="Rows in every batch, beside those that `mixture` gives the other tasks."
+    )
+    start_step: int = Field(default=0, ge=0, description="The optimizer step from which on it is trained.")
+    end_step: int | None = Field(default=None, gt=0, description="The optimizer step from which on it is not.")
+    max_epochs: float | None = Field(default=None, gt=0, description="How often its rows are drawn at most.")
+
+
+class MixtureSection(Section):
+    """`mixture:` how often each task is drawn; the options of the strategy stand beside these keys."""
+
+    strategy: str = Field(default="temperature", description="A strategy of `taskloom list mixtures`.")
+    floor: float = Field(default=0.0, ge=0, lt=1, description="Least share of each task.")
+    max_epochs: float | None = Field(default=None, gt=0, description="How often any task's rows are drawn at most.")
+    update_steps: int = Field(
+        default=20, gt=0, description="Optimizer steps after which a strategy that watches training is asked again."
+    )
 
 
 class SplitsSection(Section):
@@ -77,6 +98,9 @@ class BatchingSection(Section):
     """`batching:` how a step is cut into rectangles of like length."""
 
     limit_tokens: int = Field(default=4096, gt=0, description="Tokens of one rectangle, padding included.")
+    packing: bool = Field(
+        default=False, description="Pack sequences of one task into one row where that leaves less padding."
+    )
 
 
 class BalanceSection(Section):
@@ -114,6 +138,43 @@ class BalanceSection(Section):
     )
 
 
+class TaskCurriculum(Section):
+    """`curriculum.tasks:` in which order tasks enter, and when."""
+
+    by: Literal["loss", "length", "speed", "listed"] = Field(
+        description="What makes a task difficult: its zero-shot loss by the logarithm of its labels, its mean tokens, "
+        "how little a short probe lowers its loss; or none of it, but the order given."
+    )
+    order: list[str] | None = Field(default=None, description="For `listed`: every task, in the order of entering.")
+    direction: Literal["easy_first", "hard_first"] = Field(default="easy_first", description="What comes first.")
+    first: int = Field(default=1, ge=1, description="How many tasks are there from the start.")
+    until: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of the run by which the last task has entered, in even stages."
+    )
+    leave: bool = Field(
+        default=False, description="Whether the oldest task leaves when the next enters; the newest `first` stay."
+    )
+
+
+class ItemCurriculum(Section):
+    """`curriculum.items:` how many of a task's items are open, the easiest first."""
+
+    by: Literal["length", "loss"] = Field(
+        description="What makes an item difficult: its tokens, or its loss under the untrained model."
+    )
+    direction: Literal["easy_first", "hard_first"] = Field(default="easy_first", description="What comes first.")
+    start: float = Field(default=0.1, gt=0, le=1, description="Share of each task's items that is open at the start.")
+    until: float = Field(default=0.5, gt=0, le=1, description="Share of the run after which all items are open.")
+    tasks: list[str] | None = Field(default=None, min_length=1, description="The tasks that are paced; by default all.")
+
+
+class CurriculumSection(Section):
+    """`curriculum:` in which order tasks and their items are learned; by default all of them from the start."""
+
+    tasks: TaskCurriculum | None = Field(default=None, description="When tasks enter; null for all from the start.")
+    items: ItemCurriculum | None = Field(default=None, description="Pacing inside tasks; null for none.")
+
+
 class EvaluationSection(Section):
     """`evaluation:` what is scored, and how sure the scores are."""
 
@@ -145,6 +206,7 @@ class ConfigBase(Section):
     bad_rows: Literal["refuse", "skip"] = Field(default="refuse", description="What a faulty row does to the run.")
     splits: SplitsSection = Field(default_factory=SplitsSection)
     batching: BatchingSection = Field(default_factory=BatchingSection)
+    curriculum: CurriculumSection = Field(default_factory=CurriculumSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
 
 
@@ -160,13 +222,19 @@ def task_model(type_name: str) -> type[TaskSection]:
 def mixture_model(strategy: str) -> type[Section]:
     """Make the model of `mixture:` for one strategy: its name and its options."""
     options: dict[str, Any] = dict(MIXTURE_ROOM.options(strategy))
-    return create_model(f"Mixture[{strategy}]", __base__=Section, strategy=(str, "temperature"), **options)
+    return create_model(f"Mixture[{strategy}]", __base__=MixtureSection, **options)
 
 
 def balance_model(method: str) -> type[BalanceSection]:
     """Make the model of `balance:` for one method: the common keys and the method's options."""
     options: dict[str, Any] = dict(BALANCE_ROOM.options(method))
     return create_model(f"Balance[{method}]", __base__=BalanceSection, **options)
+
+
+def policy_model(name: str) -> type[Section]:
+    """Make the model of one entry of `policies:`: the policy's name and its options."""
+    options: dict[str, Any] = dict(POLICY_ROOM.options(name))
+    return create_model(f"Policy[{name}]", __base__=Section, name=(str, name), **options)
 
 
 @functools.cache
@@ -199,6 +267,8 @@ def json_schema() -> dict[str, Any]:
     tasks = _one_of([_tagged(task_model(name), "type", name) for name in TASK_ROOM.names()])
     mixtures = _one_of([_tagged(mixture_model(name), "strategy", name) for name in MIXTURE_ROOM.names()])
     balances = _one_of([_tagged(balance_model(name), "method", name) for name in BALANCE_ROOM.names()])
+    policy = _one_of([_tagged(policy_model(name), "name", name) for name in POLICY_ROOM.names()])
+    policies: Any = list[policy | Literal[*POLICY_ROOM.names()]]  # type: ignore[misc]
     adapters = _one_of([adapter_model(name) for name in adapter_names()])
     model = create_model("Model", __base__=ModelSection, adapter=(adapters | None, None))
     full = create_model(
@@ -208,6 +278,7 @@ def json_schema() -> dict[str, Any]:
         tasks=(dict[str, tasks], ...),  # type: ignore[valid-type]
         mixture=(mixtures, ...),
         balance=(balances | Literal[*BALANCE_ROOM.names()], ...),
+        policies=(policies, []),
         training=(training_model(), Field(default_factory=dict)),
     )
     schema = full.model_json_schema()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The version of what a folder of the cache holds."""
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr)  # made once: rows come by the million
 _PROCESS = uuid.uuid4().hex  # stands for a source that cannot be read
 
 TOKENIZER_SETTINGS = ("model_max_length", "padding_side", "truncation_side", "chat_template", "model_input_names")
@@ -48,22 +49,23 @@ def content_key(
     parts = {
         "format": FORMAT,
         "task": f"{kind.__module__}.{kind.__qualname__}",
-        "source": _source(kind),
+        "source": source_digests(kind) or [_PROCESS],
         "options": {name: value for name, value in vars(task).items() if _is_plain(value)},
         "state": task.state(),
-        "tokenizer": _tokenizer(tokenizer),
+        "tokenizer": tokenizer_digest(tokenizer),
         "versions": {package: version(package) for package in ("tokenizers", "transformers")},
         "more": key_parts,
     }
-    digest = sha256(_canonical(parts))
+    digest = sha256(canonical(parts))
     for row in rows:
-        digest.update(b"\n" + _canonical(row))
+        digest.update(b"\n" + canonical(row))
     return digest.hexdigest()
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """Write a value in one form, whatever the order of its keys."""
     # ASCII keeps half characters writable; repr serves the dates and decimals that Parquet can bring.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def _is_plain(value: Any) -> bool:
@@ -75,28 +77,36 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _source(kind: type) -> list[str]:
-    """Digest the files that a class and its bases are written in, and their rooms' own files beside them."""
+def source_digests(kind: type, without: str = "") -> list[str] | None:
+    """Digest the files that a class and its bases are written in, and their rooms' own files beside them.
+
+    Args:
+        kind: the class.
+        without: a package whose classes are left out.
+
+    Returns:
+        sorted digests; None where a class has no source file.
+    """
     files: set[Path] = set()
     for base in kind.__mro__:
-        if base.__module__ in {"builtins", "abc", "typing"}:
+        if base.__module__.partition(".")[0] in {"builtins", "abc", "typing", without}:
             continue
         try:
             path = Path(inspect.getfile(base))
         except (OSError, TypeError):
-            return [_PROCESS]
+            return None
         if not path.is_file():
-            return [_PROCESS]
+            return None
         files |= {path, *path.parent.glob("_*.py")}
     return sorted(sha256(path.read_bytes()).hexdigest() for path in files)
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
     """Digest a tokenizer, once a run; the truncation and padding of its last call are no part of it."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend.pop("truncation", None)
     backend.pop("padding", None)
     settings = {name: getattr(tokenizer, name, None) for name in TOKENIZER_SETTINGS}
     tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return sha256(_canonical([type(tokenizer).__name__, backend, settings, tokens])).hexdigest()
+    return sha256(canonical([type(tokenizer).__name__, backend, settings, tokens])).hexdigest()

@@ -79,8 +79,7 @@ def check_rows(
         try:
             task.fit([record.row for record in kept["train"]])
         except DataError as error:
-            # A task knows its column but not its name, which is needed among the faults of several tasks.
-            faults += [replace(fault, where=f"{where}.columns.{fault.where}") for fault in error.faults]
+            faults += [_under(where, fault, task) for fault in error.faults]
         else:
             others = {split: records for split, records in kept.items() if split != "train"}
             kept |= {split: _sieve(records, wrong[split], task, fitted=True) for split, records in others.items()}
@@ -138,6 +137,12 @@ def _reason(bad: BadRow, task: Task) -> str:
 
     requirement = re.split(r", not |\. Found ", bad.requirement)[0]
     return re.sub(r"(?<![\w-])\d+", "…", re.sub(r"`([^`]*)`", without_value, requirement))
+
+
+def _under(where: str, fault: Fault, task: Task) -> Fault:
+    """Name the task's key: it knows its column or option, but not its name among the faults of several tasks."""
+    column = fault.where in task.columns or fault.where in task.optional_columns
+    return replace(fault, where=f"{where}.columns.{fault.where}" if column else f"{where}.{fault.where}")
 
 
 def _emptied(where: str, split: str, wrong: Sequence[BadRow], task: Task) -> Fault:

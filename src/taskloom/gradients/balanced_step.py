@@ -181,7 +181,7 @@ class BalancedStep:
             self._take_moments(balancer.moments, used, present)
         elif kept:
             self._inner.write(used if combined is None else combined * self.loss_scale)
-        within = used * balancer.preference / balancer.wanted
+        within = used * balancer.preference / balancer.wanted.clamp(min=1e-300)
         self.weights = {balancer.tasks[index]: float(within[index]) for index in present.tolist()}
         balancer.multipliers, balancer.measured = followed, self.measure
         if not self.measure:

@@ -100,21 +100,44 @@ class Balancer:
         self.measured = False  # whether a first pass has found the weights of the next one
         self.validation_losses: Mapping[str, float] = {}
         self.scores: Mapping[str, float] = {}
-        given = torch.tensor([float((preference or {}).get(name, 1.0)) for name in self.tasks], dtype=torch.float64)
-        if not bool(((given > 0) & given.isfinite()).all()):
+        self._given: Tensor | None = None
+        self.multipliers = torch.ones(len(self.tasks), dtype=torch.float64)
+        self.prefer(
+            dict.fromkeys(self.tasks, 1.0) if preference is None else {**dict.fromkeys(self.tasks, 1.0), **preference}
+        )
+        if not bool((self.wanted > 0).all()):
+            raise ValueError(f"`preference` should be above 0 for every task. Found {self.wanted.tolist()}.")
+        if needs != "nothing" and self.method.total == "sum":
+            # Equal weights of a method whose weights are about one for each task make a step T times as long.
+            self.multipliers = self.multipliers * len(self.tasks)
+
+    def prefer(self, preference: Mapping[str, float]) -> None:
+        """Say how much each task counts from the next step on.
+
+        Args:
+            preference: task -> a number from 0 on; one at 0, or left out, has no rows until it is preferred again.
+
+        Raises:
+            ValueError: a number is negative or not finite, or all are 0.
+        """
+        given = torch.tensor([float(preference.get(name, 0.0)) for name in self.tasks], dtype=torch.float64)
+        if self._given is not None and torch.equal(given, self._given):
+            return
+        if not bool(((given >= 0) & given.isfinite()).all()) or not bool((given > 0).any()):
             raise ValueError(f"`preference` should be above 0 for every task. Found {given.tolist()}.")
+        self._given = given
+        self.trained = int((given > 0).sum())
         self.preference = self.wanted = given / given.sum()
-        # Equal weights of a method whose weights are about one for each task make a step T times as long.
-        self.multipliers = torch.full_like(given, len(self.tasks) if self.method.total == "sum" else 1.0)
-        if needs == "nothing":
+        if self.method.needs == "nothing":
             self._take_in(given)
 
     def _take_in(self, given: Tensor) -> None:
         """Make constant weights a preference, so that they count for private parameters as well."""
         none = torch.zeros(len(self.tasks))
         fixed = self.method.weigh(self._statistics(torch.arange(len(self.tasks)), none)).double().cpu()
+        self.multipliers = torch.ones_like(given)
         if self.method.total == "sum":
-            self.multipliers = self.multipliers * (self.wanted * fixed).sum()
+            self.multipliers = self.multipliers * self.trained * (self.wanted * fixed).sum()
         liked = given * (fixed / fixed.max())
         self.preference = liked / liked.sum()
 
@@ -188,7 +211,7 @@ class Balancer:
             [task] multipliers of those rows, as before for absent tasks; and the combined gradient [param] of a method
             that is more than weights. None where the step does not tell its Gramian.
         """
-        count = len(self.tasks)
+        count = self.trained
         raw = self.preference if self.method.takes_preference else torch.full_like(self.preference, 1 / count)
         scale = 1 / raw[present]  # from the engine's rows to what the method sees
         seen: dict[str, Tensor | None] = {}

@@ -30,7 +30,7 @@ class Fixed(Mixture):
     def __init__(self, *, ratios: dict[str, Annotated[float, Field(gt=0)]]) -> None:
         self.ratios = ratios
 
-    def probabilities(self, sizes: Mapping[str, int]) -> dict[str, float]:
+    def probabilities(self, sizes: Mapping[str, int], step: int = 0, steps: int = 1, rows: int = 1) -> dict[str, float]:
         """Give each task the share that its ratio asks for; see the class."""
         missing = [name for name in sizes if name not in self.ratios]
         if missing:

@@ -19,6 +19,6 @@ class Proportional(Mixture):
     {'a': 0.75, 'b': 0.25}
     """
 
-    def probabilities(self, sizes: Mapping[str, int]) -> dict[str, float]:
+    def probabilities(self, sizes: Mapping[str, int], step: int = 0, steps: int = 1, rows: int = 1) -> dict[str, float]:
         """Give each task its share of all rows; see the class."""
         return shares(sizes)

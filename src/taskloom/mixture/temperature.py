@@ -29,6 +29,6 @@ class Temperature(Mixture):
     def __init__(self, *, temperature: Annotated[float, Field(ge=1)] = 2.0) -> None:
         self.temperature = temperature
 
-    def probabilities(self, sizes: Mapping[str, int]) -> dict[str, float]:
+    def probabilities(self, sizes: Mapping[str, int], step: int = 0, steps: int = 1, rows: int = 1) -> dict[str, float]:
         """Give each task its flattened share; see the class."""
         return shares({name: size ** (1 / self.temperature) for name, size in sizes.items()})

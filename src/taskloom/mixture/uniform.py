@@ -18,6 +18,6 @@ class Uniform(Mixture):
     {'a': 0.5, 'b': 0.5}
     """
 
-    def probabilities(self, sizes: Mapping[str, int]) -> dict[str, float]:
+    def probabilities(self, sizes: Mapping[str, int], step: int = 0, steps: int = 1, rows: int = 1) -> dict[str, float]:
         """Give each task the same share; see the class."""
         return shares(dict.fromkeys(sizes, 1.0))

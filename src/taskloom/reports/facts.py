@@ -139,6 +139,7 @@ class RunFacts:
         unknown_metrics: metrics of which the page had to assume that more is better.
         steps: lines of training steps.
         evaluations: lines of evaluations during training.
+        decisions: lines of what a curriculum or policies decided.
         data: task -> its data.
         examples: task -> predictions worth a look.
         environment: versions and device.
@@ -155,6 +156,7 @@ class RunFacts:
     unknown_metrics: list[str]
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
     data: dict[str, DataFacts]
     examples: dict[str, list[Example]]
     environment: list[tuple[str, str]]
@@ -208,6 +210,7 @@ def read_run(folder: Path, name: str) -> RunFacts:
         unknown_metrics=[metric for metric, known in greater.items() if known is None],
         steps=steps,
         evaluations=[row for row in rows if "evaluation" in row],
+        decisions=record.decisions(),
         data=data,
         examples={task: found for task in tasks if (found := _examples(record.predictions(task, "test")))},
         environment=[(key, _shown(value)) for key, value in record.environment().items() if key != "version"],

@@ -15,6 +15,7 @@ from taskloom.errors import Fault, RunFolderError
 from taskloom.record import Record, write_text
 from taskloom.reports import charts
 from taskloom.reports.conflict import ConflictFacts, conflict_facts
+from taskloom.reports.decisions import DecisionFacts, decision_facts
 from taskloom.reports.facts import COMPOSITE, RunFacts, ScoreLine, read_run
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RunPage:
     losses: list[Panel]
     scores: list[Panel]
     conflict: ConflictFacts | None
+    decisions: DecisionFacts | None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _run_page(run: RunFacts, drawable: bool) -> RunPage:
             if curve
         ],
         conflict=conflict_facts(run.steps, run.tasks),
+        decisions=decision_facts(run.decisions, run.state.step),
     )
 
 

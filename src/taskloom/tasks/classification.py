@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import PooledHead, Pooling
 from taskloom.tasks._labels import LabelledTask, label_fault
+from taskloom.tasks._losses import ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
 from taskloom.tasks._text import encode_texts, item_of, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -26,7 +26,8 @@ class Classification(LabelledTask):
     Prefer it for intents, sentiment, topics, entailment. Do not where several labels hold at once (`multi_label`) or
     where labels are steps of a scale (`regression`).
 
-    Formula: ``loss_i = -log softmax(W dropout(h_i) + b)[label_i]`` with h_i the pooled vector of example i.
+    Formula: ``loss_i = -log softmax(W dropout(h_i) + b)[label_i]`` with h_i the pooled vector of example i; the options
+    of the loss put another form in the logarithm's place, and a weight before it.
 
     Shapes: output [sequence, label].
 
@@ -34,8 +35,17 @@ class Classification(LabelledTask):
         max_length: tokens after which a text is cut (256: sentences and short paragraphs fit).
         pooling: "mean" of the tokens, or "first" token (mean: what sentence encoders were trained with).
         dropout: on the pooled vector, 0.1 as in BERT.
+        label_smoothing: share of the loss that all labels have alike (0), against too sure answers (0.1 is usual).
+        focal_gamma: how much less a row counts that is right already (0: not at all; 2 in the paper).
+        noise_robustness: q of the loss that bounds what a wrong label can cost (0: no bound; 0.7 in the paper).
+        class_weights: "balanced" (``n / (L n_c)`` over the L labels: rare ones count more, all together as much as
+            before), or a mapping of labels to weights, of which only the proportions matter; null (default) for none.
 
-    Errors: `DataError` where training has fewer than two labels.
+    Errors: `DataError` where training has fewer than two labels, or `class_weights` names another; `ConfigError` where
+    `noise_robustness` stands beside another form.
+
+    Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
+    Loss, NeurIPS 2018, arXiv:1805.07836.
 
     Golden example: rows {"text": "play some jazz", "label": "PlayMusic"}.
     """
@@ -46,8 +56,19 @@ class Classification(LabelledTask):
     predicts = "label"
     default_metrics = ("accuracy", "macro_f1")
 
-    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", dropout: float = 0.1) -> None:
-        super().__init__(max_length=max_length)
+    def __init__(
+        self,
+        *,
+        max_length: int = 256,
+        pooling: Pooling = "mean",
+        dropout: float = 0.1,
+        label_smoothing: LabelSmoothing = 0.0,
+        focal_gamma: FocalGamma = 0.0,
+        noise_robustness: NoiseRobustness = 0.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
+        super().__init__(max_length=max_length, form=form, class_weights=class_weights)
         self.pooling = pooling
         self.dropout = dropout
 
@@ -70,8 +91,8 @@ class Classification(LabelledTask):
         return {"label": torch.tensor([item["label"] for item in items])}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the cross-entropy of each item: [item]."""
-        return functional.cross_entropy(output, targets["label"], reduction="none")
+        """Give the cross-entropy of each item, or the form of it that was asked for: [item]."""
+        return self.form(output, targets["label"], self.weights_for(output))
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the likeliest label, with all probabilities."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from taskloom.tasks import Floats, Task
 from taskloom.tasks._heads import TokenHead
+from taskloom.tasks._losses import FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
 from taskloom.tasks._text import item_of, sequence_of, text_fault
 from taskloom.tasks.classification import softmax
 from taskloom.types import Item, Prediction, Row
@@ -32,7 +32,8 @@ class ExtractiveQa(Task):
     (`token_classification`).
 
     Formula: ``loss_i = (CE(start_i) + CE(end_i)) / 2`` over the tokens of a window; a window without the answer points
-    at its first token. Score of an answer: ``start logit + end logit`` over all windows.
+    at its first token. Score of an answer: ``start logit + end logit`` over all windows. The options of the loss put
+    another form in the cross-entropy's place.
 
     Shapes: output [sequence, token, 2].
 
@@ -43,10 +44,17 @@ class ExtractiveQa(Task):
         n_best: how many answers are weighed and kept in the prediction's detail (20; 5 are kept).
         null_threshold: how far "no answer" must lead to be given, where training has such rows (0.0).
         dropout: on the tokens' vectors, 0.1 as in BERT.
+        label_smoothing: share of the loss that all tokens have alike (0), against too sure answers (0.1 is usual).
+        focal_gamma: how much less a place counts that is right already (0: not at all; 2 in the paper).
+        noise_robustness: q of the loss that bounds what a wrong answer can cost (0: no bound; 0.7 in the paper).
+
+    Errors: `ConfigError` where `noise_robustness` stands beside another form.
 
     Cost: a long text costs one sequence for each window.
 
-    Paper: Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, section 4.2.
+    Papers: Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, section 4.2;
+    Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
+    Loss, NeurIPS 2018, arXiv:1805.07836.
 
     Golden example: rows {"question": "Who left?", "context": "Ann left.", "answers": {"text": ["Ann"],
     "answer_start": [0]}}.
@@ -71,6 +79,9 @@ class ExtractiveQa(Task):
         n_best: Annotated[int, Field(ge=1)] = 20,
         null_threshold: float = 0.0,
         dropout: float = 0.1,
+        label_smoothing: LabelSmoothing = 0.0,
+        focal_gamma: FocalGamma = 0.0,
+        noise_robustness: NoiseRobustness = 0.0,
     ) -> None:
         super().__init__(max_length=max_length)
         self.stride = stride
@@ -78,6 +89,7 @@ class ExtractiveQa(Task):
         self.n_best = n_best
         self.null_threshold = null_threshold
         self.dropout = dropout
+        self.form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
         self.unanswerable = False
 
     # --- rows -----------------------------------------------------------------------------------------------------
@@ -169,10 +181,11 @@ class ExtractiveQa(Task):
         return {"start": torch.tensor(start), "end": torch.tensor(end), "allowed": allowed}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the mean of both cross-entropies of each item: [item]."""
-        scores = output.masked_fill(~targets["allowed"].unsqueeze(-1), float("-inf"))
-        start = functional.cross_entropy(scores[..., 0], targets["start"], reduction="none")
-        end = functional.cross_entropy(scores[..., 1], targets["end"], reduction="none")
+        """Give the mean of both cross-entropies of each item, or of the form of them that was asked for: [item]."""
+        allowed = targets["allowed"]
+        scores = output.masked_fill(~allowed.unsqueeze(-1), float("-inf"))
+        start = self.form(scores[..., 0], targets["start"], allowed=allowed)
+        end = self.form(scores[..., 1], targets["end"], allowed=allowed)
         return (start + end) / 2
 
     # --- back to the user -----------------------------------------------------------------------------------------

@@ -15,6 +15,14 @@ from torch.nn import functional
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import PooledHead, Pooling
 from taskloom.tasks._labels import LabelledTask, label_fault
+from taskloom.tasks._losses import (
+    ClassWeights,
+    FocalGamma,
+    LabelLoss,
+    LabelSmoothing,
+    NoiseRobustness,
+    pair_weights,
+)
 from taskloom.tasks._text import encode_texts, item_of, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -27,7 +35,8 @@ class MultiLabel(LabelledTask):
 
     Prefer it for topics, concerns, toxicity kinds. Do not where exactly one label holds (`classification`).
 
-    Formula: ``loss_i = (1/K) sum_k BCE(sigmoid(W dropout(h_i) + b)[k], [k in labels_i])`` over the K labels.
+    Formula: ``loss_i = (1/K) sum_k BCE(sigmoid(W dropout(h_i) + b)[k], [k in labels_i])`` over the K labels. Each is a
+    choice between two, which the options of the loss take as `classification` takes its labels.
 
     Shapes: output [sequence, label].
 
@@ -36,8 +45,17 @@ class MultiLabel(LabelledTask):
         pooling: "mean" of the tokens, or "first" token.
         dropout: on the pooled vector, 0.1 as in BERT.
         threshold: probability from which a label is given, 0.5.
+        label_smoothing: share of the loss that having a label and not having it have alike (0).
+        focal_gamma: how much less a choice counts that is right already (0: not at all; 2 in the paper).
+        noise_robustness: q of the loss that bounds what a wrong label can cost (0: no bound; 0.7 in the paper).
+        class_weights: "balanced" (for each label, the rows with it count together as much as those without), or a
+            mapping of labels to how many times a row counts that has the label; null (default) for none.
 
-    Errors: `DataError` where training has fewer than two labels.
+    Errors: `DataError` where training has fewer than two labels, or `class_weights` names another; `ConfigError` where
+    `noise_robustness` stands beside another form.
+
+    Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
+    Loss, NeurIPS 2018, arXiv:1805.07836.
 
     Golden example: rows {"text": "late again and charged twice", "labels": ["delivery", "billing"]}.
     """
@@ -56,8 +74,13 @@ class MultiLabel(LabelledTask):
         pooling: Pooling = "mean",
         dropout: float = 0.1,
         threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5,
+        label_smoothing: LabelSmoothing = 0.0,
+        focal_gamma: FocalGamma = 0.0,
+        noise_robustness: NoiseRobustness = 0.0,
+        class_weights: ClassWeights = None,
     ) -> None:
-        super().__init__(max_length=max_length)
+        form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
+        super().__init__(max_length=max_length, form=form, class_weights=class_weights)
         self.pooling = pooling
         self.dropout = dropout
         self.threshold = threshold
@@ -90,8 +113,17 @@ class MultiLabel(LabelledTask):
         return {"labels": torch.tensor([item["labels"] for item in items], dtype=torch.float32)}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the mean binary cross-entropy of each item's labels: [item]."""
-        return functional.binary_cross_entropy_with_logits(output, targets["labels"], reduction="none").mean(dim=1)
+        """Give the mean over labels of each item's binary cross-entropies, or of the form asked for: [item]."""
+        held, weights = targets["labels"], self.weights_for(output)
+        if self.form.plain and weights is None:
+            return functional.binary_cross_entropy_with_logits(output, held, reduction="none").mean(dim=1)
+        both = torch.stack([functional.logsigmoid(-output), functional.logsigmoid(output)], dim=-1)
+        return self.form.of_logs(both, held.long(), weights).mean(dim=1)
+
+    def weigh(self, rows: Sequence[Row]) -> list[Any] | None:
+        """Make for each label the weights of rows without and with it: [label][2]."""
+        counts = Counter(label for row in rows for label in set(self.labels_of(row)))
+        return pair_weights(self.class_weights, self.labels, counts, len(rows))
 
     def choices(self) -> int | None:
         """Give two: each label is chosen or not."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from taskloom.tasks import Floats, Task
 from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks._losses import FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
 from taskloom.tasks._text import encode_texts, item_of, text_fault
 from taskloom.tasks.classification import softmax
 from taskloom.types import Item, Prediction, Row
@@ -26,7 +27,7 @@ class MultipleChoice(Task):
     (`classification`).
 
     Formula: ``loss_i = -log softmax_c(w · dropout(h_ic) + b)[label_i]`` over the choices c, each read beside context
-    and question.
+    and question. The options of the loss put another form in the logarithm's place.
 
     Shapes: output [sequence, 1]; an example has one sequence for each choice.
 
@@ -34,6 +35,14 @@ class MultipleChoice(Task):
         max_length: tokens after which context, question and choice together are cut (256).
         pooling: "mean" of the tokens, or "first" token.
         dropout: on the pooled vector, 0.1 as in BERT.
+        label_smoothing: share of the loss that all choices have alike (0), against too sure answers (0.1 is usual).
+        focal_gamma: how much less a row counts that is right already (0: not at all; 2 in the paper).
+        noise_robustness: q of the loss that bounds what a wrong label can cost (0: no bound; 0.7 in the paper).
+
+    Errors: `ConfigError` where `noise_robustness` stands beside another form.
+
+    Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
+    Loss, NeurIPS 2018, arXiv:1805.07836.
 
     Golden example: rows {"context": "It rained.", "question": "Is it wet?", "choices": ["yes", "no"], "label": 0}.
     """
@@ -44,10 +53,20 @@ class MultipleChoice(Task):
     predicts = "choice"
     default_metrics = ("accuracy",)
 
-    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        max_length: int = 256,
+        pooling: Pooling = "mean",
+        dropout: float = 0.1,
+        label_smoothing: LabelSmoothing = 0.0,
+        focal_gamma: FocalGamma = 0.0,
+        noise_robustness: NoiseRobustness = 0.0,
+    ) -> None:
         super().__init__(max_length=max_length)
         self.pooling = pooling
         self.dropout = dropout
+        self.form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
 
     def fault(self, row: Row) -> str | None:
         """Find rows without context and question, fewer than two choices, and a label that is no index."""
@@ -84,13 +103,14 @@ class MultipleChoice(Task):
         }
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the cross-entropy over each item's own choices: [item]."""
+        """Give the cross-entropy over each item's own choices, or the form of it that was asked for: [item]."""
         sizes = targets["sizes"]
         owner = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
         place = torch.arange(len(owner), device=sizes.device) - (sizes.cumsum(0) - sizes)[owner]
         table = output.new_full((len(sizes), int(sizes.max())), float("-inf"))
         table = table.index_put((owner, place), output[:, 0])
-        return -table.log_softmax(dim=1).gather(1, targets["label"].unsqueeze(1)).squeeze(1)
+        there = torch.arange(table.shape[1], device=sizes.device) < sizes.unsqueeze(1)
+        return self.form(table, targets["label"], allowed=there)
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the index of the likeliest choice, with its text and all probabilities."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks._losses import HuberDelta, squared
 from taskloom.tasks._number import NumberTask, rounded
 from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
 from taskloom.types import Item, Prediction, Row
@@ -23,7 +24,8 @@ class Regression(NumberTask):
     Prefer it for ratings, urgency, scores of quality. Do not for the likeness of two texts where many pairs are to be
     compared later (`similarity` gives each text a vector).
 
-    Formula: ``loss_i = ((W dropout(h_i) + b) - (y_i - mean)/spread)^2`` with mean and standard deviation of training.
+    Formula: ``loss_i = d_i^2`` with ``d_i = (W dropout(h_i) + b) - (y_i - mean)/spread``, mean and standard deviation
+    of training; with `huber_delta`, ``2 delta |d_i| - delta^2`` where ``|d_i| > delta``.
 
     Shapes: output [sequence, 1].
 
@@ -31,8 +33,13 @@ class Regression(NumberTask):
         max_length: tokens after which a text is cut (256).
         pooling: "mean" of the tokens, or "first" token.
         dropout: on the pooled vector, 0.1 as in BERT.
+        huber_delta: distance, in standard deviations, beyond which an error counts by its size and no longer by its
+            square, so that single far numbers pull less; null (default) squares all (1.35 is usual).
 
     Errors: `DataError` where all training numbers are the same.
+
+    Paper: Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35, 1964 (twice his
+    loss, which goes on where the square ends).
 
     Golden example: rows {"text": "the server is on fire", "label": 0.95}.
     """
@@ -42,10 +49,18 @@ class Regression(NumberTask):
     identity_columns = ("text", "text_pair")
     default_metrics = ("pearson", "spearman", "mse")
 
-    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        max_length: int = 256,
+        pooling: Pooling = "mean",
+        dropout: float = 0.1,
+        huber_delta: HuberDelta = None,
+    ) -> None:
         super().__init__(max_length=max_length)
         self.pooling = pooling
         self.dropout = dropout
+        self.huber_delta = huber_delta
 
     def fault(self, row: Row) -> str | None:
         """Find empty texts and values that are no numbers."""
@@ -62,8 +77,8 @@ class Regression(NumberTask):
         return PooledHead(width, 1, self.pooling, self.dropout)
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the squared error of each item in standard deviations: [item]."""
-        return (output[:, 0] - targets["number"]).square()
+        """Give the squared error of each item in standard deviations, with straight tails if asked for: [item]."""
+        return squared(output[:, 0] - targets["number"], self.huber_delta)
 
     def scaled(self, number: float) -> float:
         """Give a number in standard deviations from the mean of training."""

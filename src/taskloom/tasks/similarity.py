@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import Pooling, VectorHead
+from taskloom.tasks._losses import HuberDelta, squared
 from taskloom.tasks._number import NumberTask, rounded
 from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
 from taskloom.types import Item, Prediction, Row
@@ -25,14 +26,17 @@ class Similarity(NumberTask):
     Prefer it where vectors are to be stored and compared later, or the backbone was trained for sentences. Do not
     where the two texts must be read together (`regression` with `text_pair`).
 
-    Formula: ``loss_i = ((cos(u_i, v_i) - (y_i - low)/(high - low)) * (high - low)/spread)^2`` with u_i and v_i the
-    pooled vectors, and range and standard deviation of the training numbers.
+    Formula: ``loss_i = d_i^2`` with ``d_i = (cos(u_i, v_i) - (y_i - low)/(high - low)) * (high - low)/spread``, u_i and
+    v_i the pooled vectors, and range and standard deviation of the training numbers; with `huber_delta`, ``2 delta
+    |d_i| - delta^2`` where ``|d_i| > delta``.
 
     Shapes: output [sequence, width]; an example is two sequences.
 
     Options:
         max_length: tokens after which each text is cut (256).
         pooling: "mean" of the tokens, or "first" token.
+        huber_delta: distance, in standard deviations, beyond which an error counts by its size and no longer by its
+            square, so that single far numbers pull less; null (default) squares all (1.35 is usual).
 
     Errors: `DataError` where all training numbers are the same.
 
@@ -48,9 +52,10 @@ class Similarity(NumberTask):
     identity_columns = ("text", "text_pair")
     default_metrics = ("spearman", "pearson")
 
-    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean") -> None:
+    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", huber_delta: HuberDelta = None) -> None:
         super().__init__(max_length=max_length)
         self.pooling = pooling
+        self.huber_delta = huber_delta
 
     def fault(self, row: Row) -> str | None:
         """Find empty texts and values that are no numbers."""
@@ -69,9 +74,12 @@ class Similarity(NumberTask):
         return VectorHead(self.pooling)
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the squared error of each item's cosine, in standard deviations of the wanted cosines: [item]."""
+        """Give the squared error of each item's cosine, in standard deviations of the wanted cosines: [item].
+
+        With `huber_delta`, its tails are straight.
+        """
         cosine = functional.cosine_similarity(output[0::2], output[1::2])
-        return ((cosine - targets["number"]) * ((self.high - self.low) / self.spread)).square()
+        return squared((cosine - targets["number"]) * ((self.high - self.low) / self.spread), self.huber_delta)
 
     def scaled(self, number: float) -> float:
         """Give a number's place in the range of training, which is 0 to 1."""

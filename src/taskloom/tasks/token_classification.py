@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from taskloom.tasks import Floats
 from taskloom.tasks._heads import TokenHead, padded
 from taskloom.tasks._labels import LabelledTask
+from taskloom.tasks._losses import IGNORED, ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
 from taskloom.tasks._text import item_of, sequence_of
 from taskloom.types import Item, Prediction, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-IGNORED = -100
-"""The target of a token that no loss is formed on: special tokens, padding, all but the first piece of a word."""
 
 
 class TokenClassification(LabelledTask):
@@ -31,7 +28,7 @@ class TokenClassification(LabelledTask):
     (`extractive_qa`).
 
     Formula: ``loss_i = mean_w -log softmax(W dropout(h_w) + b)[tag_w]`` over the words w of example i; a word is read
-    at its first sub-word piece.
+    at its first sub-word piece. The options of the loss put another form in the logarithm's place, and a weight before.
 
     Shapes: output [sequence, token, label].
 
@@ -39,8 +36,17 @@ class TokenClassification(LabelledTask):
         max_length: sub-word tokens after which a sentence is cut (256); words beyond it are tagged "O".
         scheme: "bio" (tags are O, B-x, I-x; decoding never gives I-x without a B-x or I-x before it) or "plain".
         dropout: on the tokens' vectors, 0.1 as in BERT.
+        label_smoothing: share of the loss that all labels have alike (0), against too sure answers (0.1 is usual).
+        focal_gamma: how much less a word counts that is right already (0: not at all; 2 in the paper).
+        noise_robustness: q of the loss that bounds what a wrongly tagged word can cost (0: no bound; 0.7 in the paper).
+        class_weights: "balanced" (``n / (L n_c)`` over the L tags: rare ones count more, all together as much as
+            before), or a mapping of tags to weights, of which only the proportions matter; null (default) for none.
 
-    Errors: `DataError` where training has fewer than two tags.
+    Errors: `DataError` where training has fewer than two tags, or `class_weights` names another; `ConfigError` where
+    `noise_robustness` stands beside another form.
+
+    Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
+    Loss, NeurIPS 2018, arXiv:1805.07836.
 
     Golden example: rows {"tokens": ["to", "New", "York"], "tags": ["O", "B-city", "I-city"]}.
     """
@@ -51,8 +57,19 @@ class TokenClassification(LabelledTask):
     default_metrics = ("span_f1",)
     label_column = "tags"
 
-    def __init__(self, *, max_length: int = 256, scheme: Literal["bio", "plain"] = "bio", dropout: float = 0.1) -> None:
-        super().__init__(max_length=max_length)
+    def __init__(
+        self,
+        *,
+        max_length: int = 256,
+        scheme: Literal["bio", "plain"] = "bio",
+        dropout: float = 0.1,
+        label_smoothing: LabelSmoothing = 0.0,
+        focal_gamma: FocalGamma = 0.0,
+        noise_robustness: NoiseRobustness = 0.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
+        super().__init__(max_length=max_length, form=form, class_weights=class_weights)
         self.scheme = scheme
         self.dropout = dropout
 
@@ -77,12 +94,10 @@ class TokenClassification(LabelledTask):
             return f"have tags of the form O, B-x or I-x in `tags`, not `{wrong[0]}`; set `scheme: plain` for others"
         return None
 
-    def fit(self, rows: Sequence[Row]) -> None:
-        """Take the tags of the training rows, and B-x beside every I-x, so that decoding can begin a span."""
-        super().fit(rows)
-        if self.scheme == "bio":
-            begins = {f"B-{tag[2:]}" for tag in self.labels if tag.startswith("I-")}
-            self._set(sorted({*self.labels, *begins, "O"}))
+    def completed(self, labels: list[Any]) -> list[Any]:
+        """Add B-x beside every I-x, so that decoding can begin a span, and O."""
+        begins = {f"B-{tag[2:]}" for tag in labels if tag.startswith("I-")}
+        return sorted({*labels, *begins, "O"}) if self.scheme == "bio" else labels
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
         """Give one item of one sequence for each row, each word's tag at its first piece."""
@@ -114,9 +129,9 @@ class TokenClassification(LabelledTask):
         return {"tags": padded([item["tags"] for item in items], tokens, IGNORED)}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the mean cross-entropy over each item's words: [item]."""
+        """Give the mean over each item's words of the cross-entropy, or of the form that was asked for: [item]."""
         tags = targets["tags"]
-        each = functional.cross_entropy(output.transpose(1, 2), tags, reduction="none", ignore_index=IGNORED)
+        each = self.form(output, tags, self.weights_for(output))
         return each.sum(dim=1) / (tags != IGNORED).sum(dim=1).clamp(min=1)
 
     def terms(self, targets: Mapping[str, Tensor]) -> Tensor:

@@ -54,14 +54,22 @@ def training_arguments(training: Mapping[str, Any], folder: Path, *, evaluates: 
     return arguments
 
 
-def run_length(arguments: transformers.TrainingArguments, items: int) -> Length:
+def run_length(arguments: transformers.TrainingArguments, items: int, rows: int | None = None) -> Length:
     """Work out the number of steps as transformers does: `max_steps`, else `num_train_epochs`.
 
     Args:
         arguments: with batch size, accumulation and processes.
         items: training items of all tasks together.
+        rows: of one micro-batch, where tasks have rows of their own; None for the batch size.
     """
     each = arguments.gradient_accumulation_steps * arguments.world_size  # micro-batches of an optimizer step
-    epoch_updates = math.ceil(items / (arguments.per_device_train_batch_size * each))
+    epoch_updates = math.ceil(items / ((rows or arguments.per_device_train_batch_size) * each))
     updates = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch_updates)
     return Length(updates, updates * each, epoch_updates * each)
+
+
+def fetched_ahead(arguments: transformers.TrainingArguments) -> int:
+    """Give the optimizer steps that loaders may have fetched beyond the one that has been made."""
+    workers: int = arguments.dataloader_num_workers
+    queued = workers * (arguments.dataloader_prefetch_factor or 2) + 2  # one more by accelerate, one in hand
+    return math.ceil(queued / int(arguments.gradient_accumulation_steps)) + 1

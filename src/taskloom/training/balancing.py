@@ -76,6 +76,7 @@ class Balancing:
             loss_scale: what losses are multiplied by on their way back.
             measure: whether it is the first of two passes, which only finds the weights.
         """
+        self.balancer.prefer(self.objective.preference)
         record = bool(self.record_steps) and step % self.record_steps == 0 and not measure
         self.step = self.balancer.step(record=record, loss_scale=loss_scale, measure=measure)
 
@@ -111,15 +112,6 @@ class Balancing:
         if not done.sound and loss_scale_is_one(done):
             self._count_skipped(done, step)
         return done
-
-    def note_scores(self, values: Mapping[str, float]) -> None:
-        """Tell the method each task's score: the first of its metrics in an evaluation's ``TASK/METRIC`` values."""
-        scores: dict[str, float] = {}
-        for key, value in values.items():
-            name, slash, _ = key.partition("/")
-            if slash and name in self._numbers:
-                scores.setdefault(name, value)
-        self.balancer.scores = scores
 
     def save(self, folder: Path) -> None:
         """Write what has to be there to go on bit for bit."""
@@ -176,9 +168,14 @@ class Balancing:
             self.tell(f"{listed(names, 6)} {takes} a backward pass for each task: {why}")
 
     def _rows_of(self, chunk: Chunk) -> tuple[list[int], dict[str, Tensor], list[int]]:
-        """Give for the rows of a chunk their tasks, the inputs, and their items."""
+        """Give for the rows of a chunk their tasks, the inputs, and their items; of packed rows, items are halves."""
         length = chunk.inputs["input_ids"].shape[0]
         tasks, items = [0] * length, [0] * length
+        if chunk.packing is not None:
+            for name, part in chunk.parts.items():
+                for row in chunk.packing.rows[part.sequences].tolist():
+                    tasks[row], items[row] = self._numbers[name], chunk.packing.halves[row]
+            return tasks, chunk.inputs, items
         item = 0
         for name, part in chunk.parts.items():
             places = iter(part.sequences.tolist())

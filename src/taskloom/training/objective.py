@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -52,13 +52,16 @@ class Objective:
         self.weights = dict(weights)
         self.reduction = reduction
         self.logs = {name: _log_choices(task) if by_choices else 1.0 for name, task in tasks.items()}
-        self.expected = dict(expected)
-        total = sum(weights.values())
-        self.preference = {name: weight / total for name, weight in weights.items()}
-        self._normalise(sum(expected.values()))
+        self.factors: dict[str, float] = {}
+        self.terms: float | None = None
+        self._settle(expected, {})
 
-    def begin(self, window: Iterable[Step]) -> None:
-        """Take the normaliser of the next optimizer step from all its micro-batches."""
+    def begin(self, window: Sequence[Step]) -> None:
+        """Take normaliser and trained tasks of the next optimizer step from all its micro-batches."""
+        expected: dict[str, float] = {}
+        for step in window:
+            for name, rows in step.expected.items():
+                expected[name] = expected.get(name, 0.0) + rows
         if self.reduction == "token":
             terms = sum(
                 float(self.tasks[name].terms(part.targets).sum())
@@ -66,7 +69,8 @@ class Objective:
                 for chunk in step.chunks
                 for name, part in chunk.parts.items()
             )
-            self._normalise(add_up_number(terms, mean=True) or 1.0)
+            self.terms = add_up_number(terms, mean=True) or 1.0
+        self._settle(expected or self.expected, window[0].factors if window else {})
 
     def sums(self, outputs: Mapping[str, Tensor], chunk: Chunk) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Give for each task of a chunk the sum of its items' losses, and the losses: task -> [item], detached."""
@@ -96,12 +100,19 @@ class Objective:
             share = share + term
         return share, losses
 
-    def _normalise(self, total: float) -> None:
-        """Set what sums are multiplied by, where all tasks together have `total` examples or tokens in a step."""
-        count = len(self.tasks)
-        by_task = self.reduction == "task"
+    def _settle(self, expected: Mapping[str, float], factors: Mapping[str, float]) -> None:
+        """Set what sums are multiplied by, where a step draws so many rows of each trained task."""
+        if expected == getattr(self, "expected", None) and factors == self.factors and self.reduction != "token":
+            return
+        self.expected, self.factors = dict(expected), dict(factors)
+        counted = {name: weight * factors.get(name, 1.0) for name, weight in self.weights.items() if expected.get(name)}
+        whole = sum(counted.values())
+        self.preference = {name: counted.get(name, 0.0) / whole for name in self.tasks}
+        total = self.terms or sum(expected.values())
+        by_task, count = self.reduction == "task", len(counted)
         self.normaliser = {
-            name: (1 / self.expected[name] if by_task else count / total) / self.logs[name] for name in self.tasks
+            name: (1 / expected[name] if by_task else count / total) / self.logs[name] if name in counted else 0.0
+            for name in self.tasks
         }
         self.scale = {name: self.preference[name] * self.normaliser[name] for name in self.tasks}
 

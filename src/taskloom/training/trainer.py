@@ -21,6 +21,7 @@ from taskloom.gradients import BalancedStep
 from taskloom.gradients.conflict import rounded
 from taskloom.gradients.ranks import add_up, wait_for_all, world_size
 from taskloom.model import MultiTaskModel, load_weights
+from taskloom.training.adaptation import Adaptation, first_scores
 from taskloom.training.balancing import Balancing, random_states, set_random_states
 from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
 from taskloom.types import Chunk, Step
@@ -45,6 +46,8 @@ class Trainer(transformers.Trainer):
         saver: writes the model into a checkpoint's folder.
         head_rates: task name -> learning rate of its head, where it has one of its own.
         place: says where a task's item came from (task name, row), for messages.
+        adaptation: changes the plan by what training shows; None where nothing does.
+        validation_losses: gives each task's mean loss on validation rows, where a policy reads it.
         callbacks: further `transformers.TrainerCallback`s.
 
     Attributes:
@@ -67,6 +70,8 @@ class Trainer(transformers.Trainer):
         saver: Saver,
         head_rates: Mapping[str, float],
         place: Place,
+        adaptation: Adaptation | None = None,
+        validation_losses: Callable[[], dict[str, float]] | None = None,
         callbacks: list[transformers.TrainerCallback] | None = None,
     ) -> None:
         args.remove_unused_columns = False
@@ -91,6 +96,8 @@ class Trainer(transformers.Trainer):
         self.saver = saver
         self.head_rates = head_rates
         self.place = place
+        self.adaptation = adaptation
+        self.validation_losses = validation_losses
         self.step_record: dict[str, Any] = {}
         self._operations_per_token = 6 * model.trained_parameters()["backbone"]
         self._begin_step()
@@ -104,7 +111,7 @@ class Trainer(transformers.Trainer):
         loader = torch.utils.data.DataLoader(
             self.steps,
             batch_size=1,
-            sampler=EpochSampler(self.epoch_steps, len(self.steps)),
+            sampler=EpochSampler(self.steps.plan, self.epoch_steps),
             collate_fn=first,
             num_workers=workers,
             pin_memory=False,
@@ -262,10 +269,10 @@ class Trainer(transformers.Trainer):
         seconds = time.perf_counter() - self._step_started
         self._add_up_ranks()
         tasks = {}
-        for name, weight in self.objective.weights.items():
+        for name, configured in self.objective.weights.items():
             count = self._examples[name]
             mean = self._loss[name] / count if count else None
-            weight = weight * done.weights.get(name, 1.0)  # noqa: PLW2901 - what the step really used
+            weight = configured * self.objective.factors.get(name, 1.0) * done.weights.get(name, 1.0)
             tasks[name] = {"loss": mean, "weight": weight, "examples": count, "tokens": self._tokens[name]}
             self._log_loss[name] += self._loss[name]
             self._log_examples[name] += count
@@ -284,6 +291,9 @@ class Trainer(transformers.Trainer):
             self.step_record["conflict"] = rounded(done.record)
         if not done.sound:
             self.step_record["skipped"] = done.broken
+        if self.adaptation is not None:
+            conflict = self.step_record.get("conflict")
+            self.adaptation.step(self.state.global_step + 1, self._loss, self._examples, conflict)
         self._begin_step()
 
     def _add_up_ranks(self) -> None:
@@ -331,7 +341,11 @@ class Trainer(transformers.Trainer):
         started = time.perf_counter()
         self._set_optimizer("eval")
         values = self.evaluator() if self.evaluator else {}
-        self.balancing.note_scores(values)
+        scores = first_scores(values, list(self.objective.weights))
+        self.balancing.balancer.scores = scores
+        if self.adaptation is not None:
+            losses = self.validation_losses() if self.validation_losses else None
+            self.adaptation.evaluated(self.state.global_step, scores, losses)
         metrics = {f"{metric_key_prefix}_{key}": value for key, value in values.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - started
         self.log(metrics)
@@ -350,12 +364,16 @@ class Trainer(transformers.Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             self.balancing.save(Path(output_dir))
+            if self.adaptation is not None:
+                self.adaptation.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Take up the state of the balance where the checkpoint left it."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.balancing.load(Path(checkpoint))
+            if self.adaptation is not None:
+                self.adaptation.load(Path(checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.model, Path(resume_from_checkpoint))
