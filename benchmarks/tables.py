@@ -85,7 +85,7 @@ def throughput_table(result: dict[str, Any]) -> str:
     rows = {row["name"]: row for row in result["contestants"]}
     lines = [
         f"{result['rows']} rows a step, in {result['rectangles']:.1f} rectangles; a step takes "
-        f"{result['step_seconds']:.2f} s, of which reading its rows, cutting and padding take {result['building']:.1%}.",
+        f"{result['step_seconds']:.2f} s, {result['building']:.1%} of it to read, cut and pad.",
         "",
         "| contestant | useful tokens / s | Taskloom / it | quartiles | padding |",
         "|---|---|---|---|---|",

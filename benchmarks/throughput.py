@@ -39,7 +39,7 @@ import yaml
 from measuring import interleaved, machine, write
 from torch import Tensor, nn
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from turns import Contestant, Count, heat
+from turns import Contestant, Count, heat, one_heap
 
 from taskloom import helpdesk
 from taskloom.batches.chunks import collate
@@ -76,7 +76,8 @@ class Size:
     Attributes:
         near: rounds of ours, ours without packing, and the grouped Trainer.
         far: rounds of ours, the mixed Trainer, and each task alone.
-        ours: steps in a turn of ours, and batches in one of the grouped Trainer, spread over all lengths.
+        ours: steps in a turn of ours, and batches in one of the grouped Trainer, spread over all lengths; a multiple of
+            6, since one row of six is a question, and those are the long ones.
         others: batches in a turn of the others.
     """
 
@@ -86,8 +87,8 @@ class Size:
     others: int = 1
 
 
-QUICK = Size(near=3, far=1, ours=4)
-FULL = Size(near=10, far=5, ours=8)
+QUICK = Size(near=2, far=1, ours=6)
+FULL = Size(near=7, far=5, ours=12)
 
 
 class Rows(torch.utils.data.Dataset[tuple[str, Item]]):
@@ -186,21 +187,18 @@ class Race:
         return self.plain("mixed", self._batches(self.rows), self.size.others)
 
     def grouped(self) -> Contestant:
-        """Take the batches that transformers' sampler makes of all rows, some of every length in each turn.
+        """Take some of the batches that transformers' sampler makes of all rows, the same in each turn.
 
-        It sorts 50 batches at a time; the order among batches does not change what one costs.
+        It sorts 50 batches at a time. Those taken stand in the middle of equal parts of all, sorted by useful tokens.
         """
         generator = torch.Generator().manual_seed(0)
         order = LengthGroupedSampler(self.batch, lengths=list(map(self.length, self.rows)), generator=generator)
         batches = sorted(
             self._batches([self.rows[index] for index in order]), key=lambda rows: -sum(map(self.tokens, rows))
         )
-        part, chosen = len(batches) / self.size.ours, []
-        for turn in range(self.size.near):
-            place = (turn + 0.5) / self.size.near  # where one part is met at its long end, the next is at its short one
-            places = [number + (1 - place if number % 2 else place) for number in range(self.size.ours)]
-            chosen += [batches[int(part * each)] for each in places]
-        return self.plain("grouped", [*chosen, batches[-1]], self.size.ours)
+        part = len(batches) / self.size.ours
+        chosen = [batches[int((number + 0.5) * part)] for number in range(self.size.ours)]
+        return self.plain("grouped", [*chosen * self.size.near, batches[-1]], self.size.ours)
 
     def alone(self, name: str) -> Contestant:
         """Take one task's rows in random order."""
@@ -222,6 +220,7 @@ class Race:
 
 def measure(session: Session, folder: Path, size: Size, *, unpacked: bool) -> dict[str, Any]:
     """Run both heats, and put speeds, ratios and padding together."""
+    one_heap()
     race, tasks = Race(session, folder, size), list(session.prepared.tasks)
     ours = race.ours(OURS, session)
     near = [ours, race.grouped()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,22 @@ from measuring import interleaved
 from torch import nn
 
 from taskloom.types import Chunk
+
+LIBC = ctypes.CDLL(None)
+M_ARENA_MAX = -8
+"""The name of an option of glibc's `mallopt`."""
+
+
+def one_heap() -> None:
+    """Have all threads share one heap, as one Trainer has it; each would keep the most that it ever took, for good."""
+    if hasattr(LIBC, "mallopt"):
+        LIBC.mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system; what one contestant has fragmented, another may not find a use for."""
+    if hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
 
 
 class Count:
@@ -106,6 +123,7 @@ class Contestant(transformers.TrainerCallback):
 
 def heat(everyone: Sequence[Contestant], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Let contestants run by turns: their useful tokens per second, and their seconds, in each round."""
+    give_back()
     seconds = interleaved({each.name: each.turn for each in everyone}, rounds)
     speeds = {
         each.name: [turn.useful / time for turn, time in zip(each.turns[-rounds:], seconds[each.name], strict=True)]

@@ -139,6 +139,8 @@ class Plan:
         self.bases: Changes = [(0, self._base(0))]
         self.layers: dict[Layer, Changes] = {"curriculum": [(0, {})], "policy": [(0, {})]}
         self.paces: dict[str, Pace] = {}
+        self._most = np.array([self.limits[name] for name in self.tasks], dtype=np.float64)
+        self._turns = sorted({each for task in tasks.values() for each in (task.start_step, task.end_step) if each})
         self._quotas = Quotas(len(self.tasks))
         self._made = _Made()
         self._share: tuple[Any, NDArray[np.float64]] = (None, np.empty(0))
@@ -163,13 +165,11 @@ class Plan:
 
     def totals(self) -> dict[str, int]:
         """Give how many rows of each task the whole run draws if nothing is changed from here on."""
-        self._make(len(self) - 1, keep=False)
-        return dict(zip(self.tasks, self._last.tolist(), strict=True))
+        return dict(zip(self.tasks, self._foreseen()[0].tolist(), strict=True))
 
     def first_empty(self) -> int | None:
         """Give the first optimizer step that no task has rows for if nothing is changed from here on; None for none."""
-        self._make(len(self) - 1, keep=False)
-        return self._empty
+        return self._foreseen()[1]
 
     def expected(self, update: int) -> dict[str, float]:
         """Give the rows of each task that its share amounts to in a micro-batch of an optimizer step."""
@@ -262,35 +262,33 @@ class Plan:
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
-    def _make(self, last: int, *, keep: bool = True) -> None:
-        """Make the plan up to a micro-batch; where it is not kept, only what has been drawn by then is noted."""
-        made, quotas = self._made, self._quotas if keep else self._quotas.copy()
-        share, empty = self._share, None
+    def _make(self, last: int) -> None:
+        """Make the plan up to a micro-batch."""
+        made, quotas = self._made, self._quotas
         for index in range(len(made.given), last + 1):
-            update = index // self.each
-            share = self._renewed(share, update, quotas)
-            before = quotas.held.copy()
-            left = np.array([self.limits[name] for name in self.tasks], dtype=np.float64) - before
-            given = quotas.next(share[1], left)
-            empty = update if empty is None and not given.any() else empty
-            if keep:
-                made.before.append(before)
-                made.given.append(given)
-                made.expected.append(share[1])
-        self._last, self._empty = quotas.held, empty
-        if keep:
-            self._share = share
+            self._share = self._renewed(self._share, index // self.each, quotas)
+            made.before.append(quotas.held)
+            made.given.append(quotas.next(self._share[1], self._most - quotas.held))
+            made.expected.append(self._share[1])
+
+    def _foreseen(self) -> tuple[NDArray[np.int64], int | None]:
+        """Run the plan to its end without keeping it: rows of each task, and the first step without any."""
+        share, quotas, empty = self._share, self._quotas.copy(), None
+        for index in range(len(self._made.given), len(self)):
+            share = self._renewed(share, index // self.each, quotas)
+            if not quotas.next(share[1], self._most - quotas.held).any() and empty is None:
+                empty = index // self.each
+        return quotas.held, empty
 
     def _renewed(
         self, share: tuple[Any, NDArray[np.float64]], update: int, quotas: Quotas
     ) -> tuple[Any, NDArray[np.float64]]:
         """Give the shares of an optimizer step; those of the step before where nothing has changed."""
-        exhausted = tuple(name for name, held in zip(self.tasks, quotas.held, strict=True) if held >= self.limits[name])
         key = (
             id(self._in_force(self.bases, update)),
             *(id(self._in_force(changes, update)) for changes in self.layers.values()),
-            tuple(self.trained(update)),
-            exhausted,
+            bisect_right(self._turns, update),
+            (quotas.held >= self._most).tobytes(),
             update if self.mixture.pace == "step" else None,
         )
         return share if share[0] == key else (key, self._expected(update, quotas.held.tolist()))
