@@ -24,7 +24,7 @@ Place = tuple[int, int]
 ROW_TOKENS = (32, 64, 128, 256, 512)
 """Lengths of rows that are tried, beside that of each task's longest sequence and that of the longest of all."""
 
-DOUBLING_TOKENS = 1024
+DOUBLING_TOKENS = 2048
 """In rows of so many tokens a token costs twice its work elsewhere, by attention; from 700 to 1800 were measured in an
 encoder of width 384, with and without dropout in attention, and wider ones have more."""
 
