@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -309,7 +310,7 @@ def test_every_method_trains_to_finite_weights(few_values: Values, session_of: M
 @pytest.fixture
 def _all_cores() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
     yield
     torch.set_num_threads(before)
 
