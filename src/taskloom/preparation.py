@@ -18,12 +18,16 @@ from taskloom.errors import ConfigError, DataError, Fault
 from taskloom.evaluation import Judged
 from taskloom.mixture import MIXTURES
 from taskloom.model import check_backbone, load_tokenizer
+from taskloom.policy import POLICIES
 from taskloom.tasks import TASKS, Task
 from taskloom.training.arguments import Length
 from taskloom.types import Item
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+RECORD_STEPS = 10
+"""How often conflict is recorded where a method or a policy looks at gradients and the run file says nothing of it."""
 
 InMemory = Mapping[str, Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str, Any]]]]
 """Task name -> rows (all of them training rows), or split -> rows."""
@@ -62,12 +66,11 @@ class Prepared:
             ConfigError: the mixture lacks a task, a task is never drawn, or the rows of all are used up before the end.
         """
         plan = self._plan(length, max(ahead, LEAST_AHEAD))
-        totals = plan.totals()
+        totals, empty = plan.foreseen()
         never = [name for name, count in totals.items() if not count]
         if never:
             fix = "Train longer, with larger batches, or with a flatter `mixture`"
             raise ConfigError(*(Fault(f"tasks.{name}", "be drawn once at least", "no draw", fix) for name in never))
-        empty = plan.first_empty()
         if empty is not None:
             found = f"none in step {empty} of {length.updates}"
             fix = "Lower `training.max_steps`, or raise `max_epochs` or a task's `end_step`"
@@ -115,10 +118,18 @@ class Prepared:
         shared = self.config.training["per_device_train_batch_size"] if None in own else 0
         return int(shared + sum(rows or 0 for rows in own))
 
+    def record_steps(self) -> int:
+        """Give the steps after which conflict is recorded, 0 for never; by default as method and policies need it."""
+        every: int | None = self.config.balance["record_steps"]
+        if every is not None:
+            return every
+        read = any("conflicts" in POLICIES.load(section["name"]).needs for section in self.config.policies)
+        looks = BALANCES.load(self.config.balance["method"]).needs not in {"nothing", "losses"}
+        return RECORD_STEPS if looks or read else 0
+
     def _compares_halves(self) -> bool:
         """Say whether a statistic of the run compares the gradients of two halves of each task's rows."""
-        needs, every = BALANCES.load(self.config.balance["method"]).needs, self.config.balance["record_steps"]
-        return needs == "cross_gramian" or bool(needs in {"gramian", "jacobian"} if every is None else every)
+        return BALANCES.load(self.config.balance["method"]).needs == "cross_gramian" or self.record_steps() > 0
 
     def training_items(self) -> int:
         """Count the training items of all tasks together."""

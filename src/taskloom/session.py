@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,6 @@ from taskloom.training.balancing import Balancing
 from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
 from taskloom.types import Item, Prediction, Row, Score
-
-RECORD_STEPS = 10
-"""How often conflict is recorded where a method looks at gradients and the run file says nothing of it."""
-
 
 VALIDATION_ROWS = 256
 """Validation rows of each task whose losses policies see."""
@@ -116,15 +113,11 @@ class Session:
 
     def balancing(self, tell: Callable[[str], None] = lambda text: None) -> Balancing:
         """Make what the Trainer does about balance."""
-        section, balancer = self.config.balance, self.balancer()
-        every = section["record_steps"]
-        if every is None:
-            looks = balancer.method.needs not in {"nothing", "losses"} or "conflicts" in self.policies().needs
-            every = RECORD_STEPS if looks else 0
+        section = self.config.balance
         return Balancing(
-            balancer,
+            self.balancer(),
             self.objective(),
-            record_steps=every,
+            record_steps=self.prepared.record_steps(),
             limit_skipped_steps=section["limit_skipped_steps"],
             check_gradients=section["check_gradients"],
             tell=tell,
@@ -136,15 +129,16 @@ class Session:
         self.model.to(self.arguments.device)
         return begin_curriculum(self.config, self.prepared, self.model, self.steps.plan, folder, tell=tell)
 
+    @functools.cached_property
     def policies(self) -> Policies:
-        """Make the run's policies."""
+        """The run's policies, made when they are first asked for: evaluation has no use for the files they read."""
         return Policies.of(self.config.policies, list(self.config.tasks))
 
     def adaptation(
         self, log: Callable[[Mapping[str, Any]], None], tell: Callable[[str], None] = lambda text: None
     ) -> Adaptation:
         """Make what changes the plan by what training shows; `log` takes the line of each decision."""
-        policies, plan = self.policies(), self.steps.plan
+        policies, plan = self.policies, self.steps.plan
         every, baselines = self.config.mixture["update_steps"], {}
         if "baselines" in policies.needs:
             baselines = {name: self._baseline(name) for name in self.prepared.tasks}
@@ -225,7 +219,7 @@ class Session:
             head_rates=self.head_rates(),
             place=self.prepared.place,
             adaptation=self.adaptation(log, tell),
-            validation_losses=self._mean_validation_losses if "validation_losses" in self.policies().needs else None,
+            validation_losses=self._mean_validation_losses if "validation_losses" in self.policies.needs else None,
             callbacks=[*stopping, *callbacks],
         )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plans import plan_of, sequence_of
 from taskloom.batches.plan import Pace, Plan, TaskDraws
 from taskloom.batches.quotas import quotas
-from taskloom.batches.shares import Limits, bounded
+from taskloom.batches.shares import bounded
 from taskloom.mixture import Seen
 from taskloom.mixture.by_loss import ByLoss
 from taskloom.mixture.proportional import Proportional
@@ -152,7 +152,7 @@ def test_a_task_with_rows_of_its_own_has_them_in_every_micro_batch() -> None:
 def test_shares_add_up_and_stay_between_floor_and_limit(weights, floor, most) -> None:
     names = "abcdefgh"[: len(weights)]
     limits = dict(zip(names, most, strict=False))
-    shares = bounded(dict(zip(names, weights, strict=True)), Limits(floor, limits))
+    shares = bounded(dict(zip(names, weights, strict=True)), floor, limits)
     assert sum(shares.values()) == pytest.approx(1.0)
     if sum(limits[name] for name in names) >= 1:
         assert all(shares[name] <= limits[name] * (1 + 1e-9) for name in names)
@@ -173,14 +173,14 @@ def test_no_row_is_drawn_more_often_than_its_cap_allows_and_no_step_is_short(cap
     assert totals["b"] <= cap * 17 + 1
     assert totals["c"] <= cap * 31 + 1
     assert sum(totals.values()) == 8 * updates
-    assert plan.first_empty() is None
+    assert plan.foreseen()[1] is None
     least = min(cap * 17, 8 * updates / 3)
     assert totals["b"] >= least - 2, "what the cap allows is spread over the run, not lost"
 
 
 def test_a_run_that_uses_up_all_its_rows_says_when() -> None:
     plan = made({"a": TaskDraws(16), "b": TaskDraws(16)}, max_epochs=1, updates=40)
-    assert plan.first_empty() == 4
+    assert plan.foreseen()[1] == 4
 
 
 def test_a_decision_holds_ahead_of_what_loaders_fetch_and_scales_share_and_weight() -> None:
@@ -194,6 +194,16 @@ def test_a_decision_holds_ahead_of_what_loaders_fetch_and_scales_share_and_weigh
     assert plan.micro(17).factors == {"a": 1.0, "b": 1.0}
     with pytest.raises(ValueError, match="drawn already"):
         plan.scale("b", 1.0, 10)
+
+
+def test_rows_of_its_own_follow_a_tasks_factor_over_the_steps() -> None:
+    """A quarter of three rows is no whole number: what a step gives too much, the next ones make up for."""
+    plan = made({"a": TaskDraws(500), "b": TaskDraws(500, rows=3), "c": TaskDraws(500)}, updates=400)
+    plan.scale("b", 0.25, 0)
+    drawn = {name: np.cumsum(rows_by_update(plan, name)) for name in "abc"}
+    shares = {name: np.cumsum([plan.micro(i).expected[name] for i in range(400)]) for name in "abc"}
+    assert all(np.abs(drawn[name] - shares[name]).max() < 2 for name in "abc")
+    assert drawn["b"][-1] == pytest.approx(8 * 3 + 392 * 0.75, abs=1)
 
 
 def test_a_task_that_is_dropped_is_drawn_no_more() -> None:

@@ -11,11 +11,14 @@ import pytest
 from resume_tools import assert_same, in_step, killed, lines_of, short_run
 
 import taskloom.reports
+from taskloom.config import load_config
 from taskloom.errors import ConfigError
 from taskloom.mixture import MIXTURES
 from taskloom.policy import POLICIES
+from taskloom.preparation import RECORD_STEPS, prepare
 from taskloom.record import Record
 from taskloom.run import train
+from taskloom.training.arguments import Length
 
 STEPS = 16
 
@@ -83,6 +86,12 @@ def case_of(kind: str, name: str, values: dict[str, Any], log: Path) -> dict[str
     return with_mixture(values, name) if kind == "mixture" else with_policy(values, name, log)
 
 
+def assert_kill_leaves_no_trace(values: dict[str, Any], folder: Path, whole: Path, step: int) -> None:
+    killed(values, folder, in_step(step))
+    train(values, folder)
+    assert_same(folder, whole)
+
+
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_a_run_killed_at_a_random_step_gives_the_bytes_of_one_never_killed(
     kind: str, name: str, values: dict[str, Any], log: Path, tmp_path: Path
@@ -90,9 +99,7 @@ def test_a_run_killed_at_a_random_step_gives_the_bytes_of_one_never_killed(
     values = case_of(kind, name, values, log)
     train(values, tmp_path / "whole")
     step = random.Random(name).randint(4, STEPS)
-    killed(values, tmp_path / "killed", in_step(step))
-    train(values, tmp_path / "killed")
-    assert_same(tmp_path / "killed", tmp_path / "whole")
+    assert_kill_leaves_no_trace(values, tmp_path / "killed", tmp_path / "whole", step)
     if kind == "policy" and name != "drop_harmful":  # no task of this run harms another for certain
         assert Record.open(tmp_path / "whole").decisions()
 
@@ -106,10 +113,8 @@ def test_a_run_killed_twenty_times_gives_the_bytes_of_one_never_killed(
     train(values, tmp_path / "whole")
     generator = random.Random(name)
     for number in range(20):
-        folder = tmp_path / f"killed-{number}"
-        killed(values, folder, in_step(generator.randint(2, STEPS)))
-        train(values, folder)
-        assert_same(folder, tmp_path / "whole")
+        step = generator.randint(2, STEPS)
+        assert_kill_leaves_no_trace(values, tmp_path / f"killed-{number}", tmp_path / "whole", step)
 
 
 def test_everything_at_once_with_workers_is_taken_up_three_times(values: dict[str, Any], tmp_path: Path) -> None:
@@ -127,6 +132,18 @@ def test_everything_at_once_with_workers_is_taken_up_three_times(values: dict[st
         killed(values, tmp_path / "killed", in_step(step))
     train(values, tmp_path / "killed")
     assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_what_a_policy_reads_is_recorded_and_packed_rows_keep_its_halves_apart(
+    values: dict[str, Any], log: Path
+) -> None:
+    asked = with_policy(values, "drop_harmful", log) | {"balance": {}, "batching": {"packing": True}}
+    prepared = prepare(load_config(asked))
+    assert prepared.record_steps() == RECORD_STEPS
+    assert prepared.plan(Length(STEPS, STEPS, 4)).halves
+    silent = prepare(load_config({**asked, "policies": []}))
+    assert silent.record_steps() == 0
+    assert not silent.plan(Length(STEPS, STEPS, 4)).halves
 
 
 # --- what is decided ------------------------------------------------------------------------------------------------

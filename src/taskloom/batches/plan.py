@@ -13,13 +13,14 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskloom.batches.quotas import Quotas
-from taskloom.batches.shares import Limits, bounded
+from taskloom.batches.shares import bounded
 from taskloom.mixture import Mixture
 
 Changes = list[tuple[int, dict[str, float]]]
@@ -165,11 +166,20 @@ class Plan:
 
     def totals(self) -> dict[str, int]:
         """Give how many rows of each task the whole run draws if nothing is changed from here on."""
-        return dict(zip(self.tasks, self._foreseen()[0].tolist(), strict=True))
+        return self.foreseen()[0]
 
-    def first_empty(self) -> int | None:
-        """Give the first optimizer step that no task has rows for if nothing is changed from here on; None for none."""
-        return self._foreseen()[1]
+    def foreseen(self) -> tuple[dict[str, int], int | None]:
+        """Run the plan to its end without keeping it, as if nothing is changed from here on.
+
+        Returns:
+            task -> rows, and the first optimizer step that no task has rows for; None for none.
+        """
+        share, quotas, empty = self._share, self._quotas.copy(), None
+        for index in range(len(self._made.given), len(self)):
+            share = self._renewed(share, index // self.each, quotas)
+            if not quotas.next(share[1], self._most - quotas.held).any() and empty is None:
+                empty = index // self.each
+        return dict(zip(self.tasks, quotas.held.tolist(), strict=True)), empty
 
     def expected(self, update: int) -> dict[str, float]:
         """Give the rows of each task that its share amounts to in a micro-batch of an optimizer step."""
@@ -218,7 +228,7 @@ class Plan:
     def _change(self, changes: Changes, start: int, found: dict[str, float]) -> None:
         if start * self.each < len(self._made.given):
             raise ValueError(f"step {start} is drawn already")
-        place = bisect_right([each for each, _ in changes], start)
+        place = bisect_right(changes, start, key=itemgetter(0))
         if place and changes[place - 1][0] == start:
             changes[place - 1] = (start, found)
         elif changes[place - 1][1] != found:
@@ -226,7 +236,7 @@ class Plan:
 
     @staticmethod
     def _in_force(changes: Changes, update: int) -> dict[str, float]:
-        return changes[bisect_right([start for start, _ in changes], update) - 1][1]
+        return changes[bisect_right(changes, update, key=itemgetter(0)) - 1][1]
 
     # --- shares ---------------------------------------------------------------------------------------------------
 
@@ -255,7 +265,7 @@ class Plan:
         open_ = [name for name in open_ if left[name] > 0]
         weights = {name: base[name] * factors[name] for name in open_ if name not in self.own}
         budget = max(1, (self.updates - update) * self.each * self.rows)
-        shares = bounded(weights, Limits(self.floor, {name: left[name] / budget for name in weights}))
+        shares = bounded(weights, self.floor, {name: left[name] / budget for name in weights})
         rows = {name: share * self.rows for name, share in shares.items()}
         rows |= {name: float(self.own[name]) * factors[name] for name in open_ if name in self.own}
         return np.array([rows.get(name, 0.0) for name in self.tasks])
@@ -270,15 +280,6 @@ class Plan:
             made.before.append(quotas.held)
             made.given.append(quotas.next(self._share[1], self._most - quotas.held))
             made.expected.append(self._share[1])
-
-    def _foreseen(self) -> tuple[NDArray[np.int64], int | None]:
-        """Run the plan to its end without keeping it: rows of each task, and the first step without any."""
-        share, quotas, empty = self._share, self._quotas.copy(), None
-        for index in range(len(self._made.given), len(self)):
-            share = self._renewed(share, index // self.each, quotas)
-            if not quotas.next(share[1], self._most - quotas.held).any() and empty is None:
-                empty = index // self.each
-        return quotas.held, empty
 
     def _renewed(
         self, share: tuple[Any, NDArray[np.float64]], update: int, quotas: Quotas

@@ -42,14 +42,15 @@ class Quotas:
         """Give the rows of the next micro-batch.
 
         Args:
-            expected: [task] rows that each task should have in it; they add up to its whole number of rows.
+            expected: [task] rows that each task should have in it.
             left: [task] rows that each task may have at most; None for any number.
 
         Returns:
-            [task] whole rows, none negative, which add up to that number where the limits allow it.
+            [task] whole rows, none negative; with those before, they add up to the shares so far, rounded, where the
+            limits allow it.
         """
         self.share = self.share + expected
-        rows = round(float(expected.sum()))
+        rows = max(0, round(float(self.share.sum())) - int(self.held.sum()))
         limit = np.where(expected > 0, np.inf if left is None else np.maximum(left, 0), 0)
         due = np.maximum(np.floor(self.share + ROUNDING).astype(np.int64) - self.held, 0)
         given: NDArray[np.int64] = np.minimum(due, limit).astype(np.int64)

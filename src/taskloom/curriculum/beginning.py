@@ -117,11 +117,11 @@ def apply(plan: Plan, section: CurriculumSection, difficulty: Difficulty) -> lis
 
 def _refuse_idleness(plan: Plan) -> None:
     """Refuse a schedule under which a task is never drawn, or a step has no rows."""
-    never = [name for name, count in plan.totals().items() if not count]
+    totals, empty = plan.foreseen()
+    never = [name for name, count in totals.items() if not count]
     if never:
         fix = "Train longer, lower `until`, or write `leave: false`"
         raise ConfigError(Fault("curriculum.tasks", "let every task be drawn", f"no draw of {listed(never, 10)}", fix))
-    empty = plan.first_empty()
     if empty is not None:
         fix = "Write `leave: false`, a larger `first`, or other `start_step`, `end_step` and `max_epochs` of tasks"
         found = f"none in step {empty}"

@@ -19,8 +19,8 @@ from taskloom.batches.chunks import chunks
 from taskloom.config import Config
 from taskloom.model import MultiTaskModel
 from taskloom.preparation import Prepared
-from taskloom.tasks import Task
 from taskloom.training.balancing import random_states, set_random_states
+from taskloom.training.objective import log_choices
 
 SAMPLED_ITEMS = 256
 """Items of each task whose mean loss is the task's."""
@@ -93,7 +93,7 @@ class Measuring:
         found = {}
         with undisturbed(self.model, self.device):
             for name, task in self.prepared.tasks.items():
-                found[name] = float(self._losses(name, self._sample(name)).mean()) / _log_labels(task)
+                found[name] = float(self._losses(name, self._sample(name)).mean()) / log_choices(task)
         return found
 
     def task_speeds(self) -> dict[str, float]:
@@ -156,9 +156,3 @@ class Measuring:
             for chunk in chunks([(name, item) for _, item in block], prepared.tasks, prepared.padding, limit):
                 part = chunk.to(self.device).parts[name]
                 yield [index_of[id(item)] for item in part.items], task.loss(self.model(chunk)[name], part.targets)
-
-
-def _log_labels(task: Task) -> float:
-    """Give what a guess among a task's labels costs; 1 where it chooses from none."""
-    labels = task.choices()
-    return math.log(labels) if labels and labels > 1 else 1.0

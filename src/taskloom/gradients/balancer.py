@@ -102,9 +102,7 @@ class Balancer:
         self.scores: Mapping[str, float] = {}
         self._given: Tensor | None = None
         self.multipliers = torch.ones(len(self.tasks), dtype=torch.float64)
-        self.prefer(
-            dict.fromkeys(self.tasks, 1.0) if preference is None else {**dict.fromkeys(self.tasks, 1.0), **preference}
-        )
+        self.prefer({**dict.fromkeys(self.tasks, 1.0), **(preference or {})})
         if not bool((self.wanted > 0).all()):
             raise ValueError(f"`preference` should be above 0 for every task. Found {self.wanted.tolist()}.")
         if needs != "nothing" and self.method.total == "sum":

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from taskloom.policy import Curve
 
+DEVIATIONS = 3.0
+"""How many standard errors a change has to exceed before it counts as one: one look in 700 is wrong by chance."""
+
 NORMAL = 0.6744897501960817
 """The median of the absolute value of a standard normal number."""
 

@@ -9,10 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from taskloom.policy import Curve, Decision, Policy, Watched
-from taskloom.policy._curves import mean, noise, shown, since, times
-
-DEVIATIONS = 3.0
-"""How many standard errors a rise has to exceed before it counts as one: one look in 700 is wrong by chance."""
+from taskloom.policy._curves import DEVIATIONS, mean, noise, shown, since, times
 
 WORDS = {"loss": "validation loss", "score": "score"}
 

@@ -6,27 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from taskloom.policy import Decision
+
 LIMIT_LINES = 200
 """Decisions that a page lists; the timeline is drawn from all of them."""
-
-
-@dataclass(frozen=True)
-class DecisionLine:
-    """One decision.
-
-    Attributes:
-        step: optimizer steps done.
-        task: whose draws and weight change.
-        factor: what they are multiplied by from here on.
-        reason: a full sentence.
-        policy: who decided.
-    """
-
-    step: int
-    task: str
-    factor: float
-    reason: str
-    policy: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +60,7 @@ class DecisionFacts:
         steps: the step at which the drawing ends.
     """
 
-    lines: list[DecisionLine]
+    lines: list[Decision]
     left_out: int
     strips: list[Strip]
     steps: int
@@ -94,21 +77,21 @@ def decision_facts(rows: list[dict[str, Any]], last: int) -> DecisionFacts | Non
         return None
     lines = [_line(row) for row in rows]
     steps = max(1, last, *(line.step for line in lines))
-    by_task: dict[str, list[DecisionLine]] = {}
+    by_task: dict[str, list[Decision]] = {}
     for line in lines:
         by_task.setdefault(line.task, []).append(line)
     strips = [Strip(task, _stretches(held, steps)) for task, held in by_task.items()]
     return DecisionFacts(lines[:LIMIT_LINES], len(lines[LIMIT_LINES:]), strips, steps)
 
 
-def _line(row: dict[str, Any]) -> DecisionLine:
+def _line(row: dict[str, Any]) -> Decision:
     factor = row.get("factor")
     known = float(factor) if isinstance(factor, int | float) else math.nan
     step = row["step"] if isinstance(row.get("step"), int) else 0
-    return DecisionLine(step, str(row.get("task")), known, str(row.get("reason") or ""), str(row.get("policy") or ""))
+    return Decision(step, str(row.get("policy") or ""), str(row.get("task")), known, str(row.get("reason") or ""))
 
 
-def _stretches(lines: list[DecisionLine], steps: int) -> list[Stretch]:
+def _stretches(lines: list[Decision], steps: int) -> list[Stretch]:
     """Give the parts of the run between a task's decisions; of several in one step the last one holds."""
     factors = {0: 1.0} | {line.step: line.factor for line in lines if math.isfinite(line.factor)}
     starts = sorted(factors)

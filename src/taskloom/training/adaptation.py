@@ -58,11 +58,6 @@ class Adaptation:
         self._validation: dict[str, list[tuple[int, float]]] = {}
         self._conflicts: list[dict[str, Any]] = []
 
-    @property
-    def decides(self) -> bool:
-        """Whether there is a policy."""
-        return bool(self.policies.policies)
-
     def step(
         self,
         done: int,
@@ -79,7 +74,7 @@ class Adaptation:
             conflict: the step's conflict record, where it has one.
         """
         self._since.add(losses, rows)
-        if conflict is not None and self.decides:
+        if conflict is not None and "conflicts" in self.policies.needs:
             self._conflicts.append(dict(conflict))
         if self.plan.mixture.pace != "window":
             return
@@ -111,7 +106,7 @@ class Adaptation:
             for name, value in found.items():
                 held.setdefault(name, []).append((done, float(value)))
         self._since = _Sums()
-        if not self.decides or done + self.plan.ahead >= self.plan.updates:
+        if not self.policies.policies or done + self.plan.ahead >= self.plan.updates:
             return []
         factors = self.plan.factors(done + self.plan.ahead)
         watched = Watched(

@@ -51,7 +51,8 @@ class Objective:
         self.tasks = tasks
         self.weights = dict(weights)
         self.reduction = reduction
-        self.logs = {name: _log_choices(task) if by_choices else 1.0 for name, task in tasks.items()}
+        self.logs = {name: log_choices(task) if by_choices else 1.0 for name, task in tasks.items()}
+        self.expected: dict[str, float] = {}
         self.factors: dict[str, float] = {}
         self.terms: float | None = None
         self._settle(expected, {})
@@ -102,7 +103,7 @@ class Objective:
 
     def _settle(self, expected: Mapping[str, float], factors: Mapping[str, float]) -> None:
         """Set what sums are multiplied by, where a step draws so many rows of each trained task."""
-        if expected == getattr(self, "expected", None) and factors == self.factors and self.reduction != "token":
+        if expected == self.expected and factors == self.factors and self.reduction != "token":
             return
         self.expected, self.factors = dict(expected), dict(factors)
         counted = {name: weight * factors.get(name, 1.0) for name, weight in self.weights.items() if expected.get(name)}
@@ -117,6 +118,7 @@ class Objective:
         self.scale = {name: self.preference[name] * self.normaliser[name] for name in self.tasks}
 
 
-def _log_choices(task: Task) -> float:
+def log_choices(task: Task) -> float:
+    """Give what a guess among a task's labels costs; 1 where it chooses from none."""
     choices = task.choices()
     return math.log(choices) if choices and choices > 1 else 1.0
