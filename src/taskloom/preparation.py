@@ -69,8 +69,7 @@ class Prepared:
         totals, empty = plan.foreseen()
         never = [name for name, count in totals.items() if not count]
         if never:
-            fix = "Train longer, with larger batches, or with a flatter `mixture`"
-            raise ConfigError(*(Fault(f"tasks.{name}", "be drawn once at least", "no draw", fix) for name in never))
+            raise ConfigError(*(self._never_drawn(name, length.updates) for name in never))
         if empty is not None:
             found = f"none in step {empty} of {length.updates}"
             fix = "Lower `training.max_steps`, or raise `max_epochs` or a task's `end_step`"
@@ -86,6 +85,15 @@ class Prepared:
             packing=batching.packing,
             halves=self._compares_halves(),
         )
+
+    def _never_drawn(self, name: str, updates: int) -> Fault:
+        start = self.config.tasks[name].start_step
+        if start >= updates:
+            source = self.config.document.source(("tasks", name, "start_step"))
+            requirement = f"lie before the run's end after {updates} steps"
+            return Fault(f"tasks.{name}.start_step", requirement, f"`{start}`", source=source)
+        fix = "Train longer, with larger batches, or with a flatter `mixture`"
+        return Fault(f"tasks.{name}", "be drawn once at least", "no draw", fix)
 
     def _plan(self, length: Length, ahead: int) -> Plan:
         training, mixture = self.config.training, dict(self.config.mixture)

@@ -198,6 +198,14 @@ def test_a_run_with_no_rows_left_is_refused_before_it_begins(values: dict[str, A
         train(values, tmp_path / "run")
 
 
+def test_a_task_that_would_enter_after_the_end_is_told_so(values: dict[str, Any], tmp_path: Path) -> None:
+    values["tasks"]["slots"]["start_step"] = STEPS
+    with pytest.raises(ConfigError) as raised:
+        train(values, tmp_path / "run")
+    wanted = f"`tasks.slots.start_step` should lie before the run's end after {STEPS} steps. Found `{STEPS}`."
+    assert wanted in str(raised.value)
+
+
 @pytest.mark.parametrize("reduction", ["task", "example", "token"])
 def test_tasks_that_are_not_trained_leave_the_objective_to_the_others(
     values: dict[str, Any], tmp_path: Path, reduction: str
