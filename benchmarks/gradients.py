@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import importlib
 import json
 import os
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ SMALL = {"hidden_size": 512, "intermediate_size": 1360, "num_hidden_layers": 6, 
 QUICK = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 6}
 BILLION = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
 RANK = 16
+EXACT = "separate passes"
+WIDE = 64
+"""GiB of a Jacobian above which a step that keeps it broke off with an illegal access of memory, on the GPU tried."""
+
 LONG = 16
 """With more tasks than these, ways that pay a backward pass for each are timed by one call."""
 
@@ -73,12 +78,13 @@ class Problem:
         config = transformers.LlamaConfig(
             vocab_size=2000, num_key_value_heads=sizes["num_attention_heads"], pad_token_id=0, use_cache=False, **sizes
         )
-        model: Any = transformers.LlamaModel(config)
-        if adapter == "lora":
-            model = peft.get_peft_model(model, peft.LoraConfig(r=RANK, target_modules="all-linear"))
-            for name, parameter in model.named_parameters():
-                if "lora_B" in name:  # zeros at the start, so that the gradient of A would be zero
-                    nn.init.normal_(parameter, std=0.02)
+        with device:
+            model: Any = transformers.LlamaModel(config)
+            if adapter == "lora":
+                model = peft.get_peft_model(model, peft.LoraConfig(r=RANK, target_modules="all-linear"))
+                for name, parameter in model.named_parameters():
+                    if "lora_B" in name:  # zeros at the start, so that the gradient of A would be zero
+                        nn.init.normal_(parameter, std=0.02)
         self._fill(model, tasks, rows, tokens, sizes["hidden_size"], device)
 
     def _fill(self, model: Any, tasks: int, rows: int, tokens: int, width: int, device: torch.device) -> None:
@@ -141,11 +147,10 @@ def separate(problem: Problem, weighting: UPGradWeighting) -> Tensor:
     """Take one backward pass for each task."""
     problem.clear()
     losses = problem.losses()
-    rows = []
+    jacobian = torch.empty(problem.tasks, problem.size, device=problem.device)
     for task, loss in enumerate(losses):
         gradients = torch.autograd.grad(loss, problem.parameters, retain_graph=task + 1 < len(losses))
-        rows.append(torch.cat([each.flatten() for each in gradients]))
-    jacobian = torch.stack(rows)
+        torch.cat([each.flatten() for each in gradients], out=jacobian[task])
     return weighting(jacobian @ jacobian.T) @ jacobian
 
 
@@ -198,7 +203,7 @@ def contestants(problem: Problem, twin: Problem, adapter: str) -> dict[str, Cont
     kinds = {"lora": ("jacobian", "sketch"), "full": ("jacobian", "gramian", "sketch")}[adapter]
     for kind in kinds:
         found[f"taskloom, {kind}"] = functools.partial(ours, problem, balancer_of(problem, kind))
-    found["separate passes"] = functools.partial(separate, problem, weighting)
+    found[EXACT] = functools.partial(separate, problem, weighting)
     found["torchjd.autojac"] = functools.partial(by_autojac, problem, aggregator)
     engine = autogram.Engine(twin.model, batch_dim=None)
     found["torchjd.autogram"] = functools.partial(by_autogram, twin, engine, weighting)
@@ -221,35 +226,92 @@ def measure_minilm(repeats: int, device: torch.device) -> dict[str, Any]:
     return _figures(problem, "full, MiniLM", seconds, {}, memory, agreement, {})
 
 
-def measure(tasks: int, adapter: str, sizes: dict[str, int], repeats: int, **options: Any) -> dict[str, Any]:
-    """Run all contestants of one problem; gives their time ratios, memory and agreement."""
-    problem, twin = Problem(tasks, adapter, sizes, **options), Problem(tasks, adapter, sizes, **options)
-    runs = contestants(problem, twin, adapter)
-    exact = runs["separate passes"]()
-    memory, agreement, failed = {}, {}, {}
-    first: dict[str, list[float]] = {}
-    for name in list(runs):
+def reason(error: Exception) -> str:
+    """Say in a line why a contestant does not run."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of the {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB of memory"
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"[:160]
+
+
+def free() -> None:
+    """Give back what a contestant that failed has left of memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class Race:
+    """The contestants of one problem: what is found of each, in turn.
+
+    Args:
+        problem: the model and its rows.
+        twin: the same once more; see `contestants`.
+        adapter: "lora" or "full".
+    """
+
+    def __init__(self, problem: Problem, twin: Problem, adapter: str) -> None:
+        self.problems = (problem, twin)
+        self.runs = contestants(problem, twin, adapter)
+        self.memory: dict[str, int] = {}
+        self.agreement: dict[str, float | None] = {}
+        self.failed: dict[str, str] = {}
+        self.first: dict[str, list[float]] = {}
+        self.exact: Tensor | None = None
+
+    def leave_out(self) -> None:
+        """Leave out the ways that keep every gradient where that is too large a matrix for CUDA's libraries."""
+        problem = self.problems[0]
+        gib = problem.tasks * problem.size * 4 / 2**30
+        if problem.half and gib > WIDE:
+            for name in ("taskloom, jacobian", EXACT, "torchjd.autojac", "LibMTL's loop"):
+                if self.runs.pop(name, None):
+                    self.failed[name] = f"left out: its Jacobian takes {gib:.0f} GiB"
+
+    def enter(self, name: str) -> None:
+        """Have a contestant take its first step, and hold it against the separate passes, which come first."""
+        for each in self.problems:
+            each.clear()
+        free()
         try:
             # The first call is among those measured: engines allocate then, and ours learns what it may let go of.
             given: list[Tensor] = []
             started = time.perf_counter()
-            memory[name] = peak_bytes(lambda run=runs[name], given=given: given.append(run()))  # type: ignore[misc]
-            first[name] = [time.perf_counter() - started]
+            self.memory[name] = peak_bytes(lambda: given.append(self.runs[name]()))
+            self.first[name] = [time.perf_counter() - started]
             # The weights of a step that takes them from the last one are there from the second step on.
-            second = runs[name]() if name.startswith("taskloom") else given[0]
-            agreement[name] = float((second - exact).norm() / exact.norm())
+            found = self.runs[name]() if name.startswith("taskloom") else given[0]
+            if name == EXACT:
+                self.exact = found
+            self.agreement[name] = (
+                None if self.exact is None else float((found - self.exact).norm() / self.exact.norm())
+            )
         except (RuntimeError, ValueError, NotImplementedError) as error:
-            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:160]
-            del runs[name]
-    slow = {name for name in runs if not name.startswith(("taskloom", "joint"))}
-    seconds = interleaved({name: run for name, run in runs.items() if name not in slow}, repeats)
+            self.failed[name] = reason(error)
+            del self.runs[name]
+
+    def seconds(self, names: Sequence[str], repeats: int) -> dict[str, list[float]]:
+        """Time those of some contestants that run, by turns."""
+        return interleaved({name: self.runs[name] for name in names if name in self.runs}, repeats)
+
+
+def measure(tasks: int, adapter: str, sizes: dict[str, int], repeats: int, **options: Any) -> dict[str, Any]:
+    """Run all contestants of one problem; gives their time ratios, memory and agreement."""
+    problem, twin = Problem(tasks, adapter, sizes, **options), Problem(tasks, adapter, sizes, **options)
+    race = Race(problem, twin, adapter)
+    fast = [name for name in race.runs if name.startswith(("joint", "taskloom"))]
+    # Those that pay for each task come first, before we hold any memory.
+    slow = sorted((name for name in race.runs if name not in fast), key=lambda name: name != EXACT)
+    race.leave_out()
+    for name in [name for name in slow if name in race.runs]:
+        race.enter(name)
+    slow_seconds = {} if tasks > LONG else race.seconds(["joint", *slow], max(1, repeats // 3))
+    for name in [name for name in fast if name in race.runs]:
+        race.enter(name)
+    seconds = race.seconds(fast, repeats)
     if tasks > LONG:  # their first call is long enough
-        slow_seconds = {name: first[name] for name in slow} | {"joint": [statistics.median(seconds["joint"])]}
-    else:
-        slow_seconds = interleaved(
-            {"joint": runs["joint"], **{name: runs[name] for name in slow}}, max(1, repeats // 3)
-        )
-    return _figures(problem, adapter, seconds, slow_seconds, memory, agreement, failed)
+        slow_seconds = {name: race.first[name] for name in slow if name in race.runs}
+        slow_seconds["joint"] = [statistics.median(seconds["joint"])]
+    return _figures(problem, adapter, seconds, slow_seconds, race.memory, race.agreement, race.failed)
 
 
 def _figures(
@@ -258,7 +320,7 @@ def _figures(
     seconds: dict[str, list[float]],
     slow_seconds: dict[str, list[float]],
     memory: dict[str, int],
-    agreement: dict[str, float],
+    agreement: Mapping[str, float | None],
     failed: dict[str, str],
 ) -> dict[str, Any]:
     """Put one problem's figures together."""
@@ -289,7 +351,7 @@ def show(found: dict[str, Any]) -> None:
     print(f"\n{head}; joint step {found['joint_seconds']:.3f} s")
     print(f"{'':22}{'time / joint':>14}{'peak MiB':>11}{'difference':>13}")
     for row in found["contestants"]:
-        difference = "" if row["name"] == "joint" else f"{row['difference']:.1e}"
+        difference = "" if row["name"] == "joint" or row["difference"] is None else f"{row['difference']:.1e}"
         print(f"{row['name']:22}{row['ratio']:14.3f}{row['peak_mib']:11d}{difference:>13}")
     for name, reason in found["failed"].items():
         print(f"{name:22}does not run: {reason}")
@@ -310,8 +372,10 @@ def problem_of(adapter: str, tasks: int, device: torch.device) -> dict[str, Any]
     """Measure one problem of the full table."""
     if adapter == "minilm":
         return measure_minilm(9, device)
-    sizes = BILLION if device.type == "cuda" else SMALL
-    return measure(tasks, adapter, sizes, 9 if tasks <= 8 else 5, rows=2, tokens=64, device=device)
+    repeats = 9 if tasks <= 8 else 5
+    if device.type == "cuda":
+        return measure(tasks, adapter, BILLION, repeats, rows=4, tokens=256, device=device)
+    return measure(tasks, adapter, SMALL, repeats, rows=2, tokens=64, device=device)
 
 
 def apart(adapter: str, tasks: int) -> dict[str, Any]:
@@ -346,9 +410,11 @@ def main() -> None:
         adapter, tasks, path = arguments.problem
         Path(path).write_text(json.dumps(problem_of(adapter, int(tasks), device)), encoding="utf-8")
         return
-    counts = (8, 16) if device.type == "cuda" else (2, 4, 8, 16, 32)
-    name, results = "gradients-gpu" if device.type == "cuda" else "gradients", []
-    for adapter, tasks in [("minilm", 6), *((adapter, tasks) for adapter in ("lora", "full") for tasks in counts)]:
+    on_gpu = device.type == "cuda"
+    counts, name = ((8, 16), "gradients-gpu") if on_gpu else ((2, 4, 8, 16, 32), "gradients")
+    results: list[dict[str, Any]] = []
+    problems = [(adapter, tasks) for adapter in ("lora", "full") for tasks in counts]
+    for adapter, tasks in problems if on_gpu else [("minilm", 6), *problems]:
         results.append(apart(adapter, tasks))
         path = write(name, "python benchmarks/gradients.py", {"problems": results})  # what is there is kept
     print(f"\nwrote {path}")

@@ -52,7 +52,8 @@ def gradients_table(result: dict[str, Any]) -> str:
             "|---|---|---|---|",
         ]
         for row in problem["contestants"]:
-            difference = "" if row["name"] in {"joint", "separate passes"} else f"{row['difference']:.0e}"
+            known = row["name"] not in {"joint", "separate passes"} and row["difference"] is not None
+            difference = f"{row['difference']:.0e}" if known else ""
             lines.append(f"| {row['name']} | {row['ratio']:.2f} | {row['peak_mib']} | {difference} |")
         lines += [f"| {name} | does not run | | {why} |" for name, why in problem["failed"].items()]
         lines.append("")
@@ -148,6 +149,7 @@ def draw_gradients(result: dict[str, Any], path: Path) -> None:
 TABLES = {
     "assistant": ("README.md", assistant_table),
     "gradients": ("docs/gradients.md", gradients_table),
+    "gradients-gpu": ("docs/gradients.md", gradients_table),
     "conflict": ("docs/balance.md", conflict_table),
 }
 """Result -> the page that shows it, and how."""

@@ -26,14 +26,16 @@ def dense_of(maker: CountSketch, size: int) -> torch.Tensor:
     seed=st.integers(0, 9),
     size=st.integers(2, 600),
     offset=st.sampled_from([0, 3, SIGNS - 200]),
+    runs=st.sampled_from([1, 2, 100]),
 )
-@settings(max_examples=60, deadline=None)
-def test_it_adds_up_over_any_cut(cuts: set[int], seed: int, size: int, offset: int) -> None:
+@settings(max_examples=100, deadline=None)
+def test_it_adds_up_over_any_cut(cuts: set[int], seed: int, size: int, offset: int, runs: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(3, 500, generator=generator)
     maker = CountSketch(size, seed)
     whole, pieces = maker.zeros(4), maker.zeros(4)
-    maker.add(whole, [0, 2, 3], values, offset)
+    on_gpu = CountSketch(size, seed, runs=runs)  # adds several runs at once
+    on_gpu.add(whole, [0, 2, 3], values, offset)
     bounds = [0, *sorted(cuts), 500]
     for start, stop in zip(bounds, bounds[1:], strict=False):  # noqa: RUF007
         maker.add(pieces, [0, 2, 3], values[:, start:stop], offset + start)

@@ -60,6 +60,7 @@ class Ledger(ABC):
         self.device = device
         self.maker = sketch
         self.halves = sketch.zeros(2 * tasks) if halves and sketch else None
+        self._indices: dict[tuple[int, ...], Tensor] = {}
 
     def products(self, leaf: Leaf, rows: Rows, left: Tensor, right: Tensor, times: int) -> None:
         """Take in ``left[slot]^T right[slot]``; see `Rows.products`."""
@@ -94,6 +95,13 @@ class Ledger(ABC):
         index_of = torch.tensor([tasks.index(slot // 2) for slot in rows.present], device=compact.device)
         folded = compact.new_zeros(len(tasks), *compact.shape[1:]).index_add_(0, index_of, compact)
         self._take_entries(leaf, tasks, known, folded)
+
+    def _index(self, slots: list[int]) -> Tensor:
+        """Give slots as a tensor; kept, since a GPU has to wait for each that is brought to it."""
+        key = tuple(slots)
+        if key not in self._indices:
+            self._indices[key] = torch.tensor(slots, device=self.device)
+        return self._indices[key]
 
     @abstractmethod
     def _take(self, leaf: Leaf, tasks: list[int], dense: Tensor) -> None:
@@ -188,8 +196,14 @@ class JacobianLedger(Ledger):
         return self.jacobian[:, leaf.offset : leaf.offset + leaf.size]
 
     def _take(self, leaf: Leaf, tasks: list[int], dense: Tensor) -> None:
-        self._ready(leaf)
         held = self._view(leaf)
+        if len(tasks) == self.tasks and self._fresh.pop(leaf.name, None) is not None:
+            held.copy_(dense)
+            return
+        self._ready(leaf)
+        if tasks[-1] - tasks[0] + 1 == len(tasks):
+            held[tasks[0] : tasks[-1] + 1] += dense
+            return
         for place, task in enumerate(tasks):
             held[task].add_(dense[place])
 
@@ -255,17 +269,18 @@ class WeightedLedger(Ledger):
         self._gathered.clear()
 
     def _take(self, leaf: Leaf, tasks: list[int], dense: Tensor) -> None:
-        combined = self.weights[tasks] @ dense.float()
+        dense = dense.float()
+        combined = self.weights[self._index(tasks)] @ dense
         _accumulate(leaf.parameter, combined.view_as(leaf.parameter))
         if self.sketch is not None and self.maker is not None:
             self.maker.add(self.sketch, tasks, dense, leaf.offset)
         elif leaf.name in self.held:
-            self._gather(leaf).index_add_(0, torch.tensor(tasks, device=dense.device), dense.float())
+            self._gather(leaf).index_add_(0, self._index(tasks), dense)
         elif self._first(leaf):
-            self._measure(leaf, tasks, dense.float())
+            self._measure(leaf, tasks, dense)
 
     def _take_entries(self, leaf: Leaf, tasks: list[int], ids: Tensor, compact: Tensor) -> None:
-        combined = torch.tensordot(self.weights[tasks], compact, dims=1)
+        combined = torch.tensordot(self.weights[self._index(tasks)], compact, dims=1)
         if leaf.parameter.grad is None:
             leaf.parameter.grad = torch.zeros_like(leaf.parameter)
         leaf.parameter.grad.index_add_(0, ids, combined.to(leaf.parameter.dtype))
@@ -293,7 +308,7 @@ class WeightedLedger(Ledger):
         part = (dense @ dense.T).double()
         if leaf.layer not in self._layers:
             self._layers[leaf.layer] = torch.zeros(self.tasks, self.tasks, dtype=torch.float64, device=self.device)
-        index = torch.tensor(tasks, device=self.device)
+        index = self._index(tasks)
         self._layers[leaf.layer][index.unsqueeze(1), index] += part
 
 
