@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: quickstart test test-slow lint recipe clean
+.PHONY: quickstart test test-slow test-gpu lint recipe clean
 
 quickstart: $(VENV)/installed          ## train seven tasks in one encoder on the generated help desk
 	$(BIN)/taskloom quickstart --out runs/quickstart
@@ -16,6 +16,9 @@ test: $(VENV)/developed lint           ## the whole test suite, offline
 
 test-slow: $(VENV)/developed           ## tests that train the real encoder for minutes; TASKLOOM_DATA names a folder of real data
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow --timeout 3600
+
+test-gpu: $(VENV)/developed            ## tests for a GPU with CUDA, which the others leave alone
+	CUDA_VISIBLE_DEVICES=0 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/gradients/test_cuda.py tests/training/test_on_gpu.py
 
 lint: $(VENV)/developed                ## style and types
 	$(BIN)/ruff check .

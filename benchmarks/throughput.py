@@ -76,19 +76,23 @@ class Size:
     Attributes:
         near: rounds of ours, ours without packing, and the grouped Trainer.
         far: rounds of ours, the mixed Trainer, and each task alone.
-        ours: steps in a turn of ours, and batches in one of the grouped Trainer, spread over all lengths; a multiple of
-            6, since one row of six is a question, and those are the long ones.
+        ours: steps in a turn of ours.
+        grouped: batches in a turn of the grouped Trainer, spread over all lengths; a multiple of 6, since one row
+            of six is a question, and those are the long ones.
         others: batches in a turn of the others.
+        part: what their batches are of the recipe's; smaller ones have less padding, which is in their favour.
     """
 
     near: int
     far: int
     ours: int
+    grouped: int
     others: int = 1
+    part: float = 1.0
 
 
-QUICK = Size(near=2, far=1, ours=6)
-FULL = Size(near=7, far=5, ours=12)
+QUICK = Size(near=2, far=1, ours=3, grouped=6, part=0.5)
+FULL = Size(near=7, far=5, ours=12, grouped=12)
 
 
 class Rows(torch.utils.data.Dataset[tuple[str, Item]]):
@@ -164,12 +168,13 @@ class Race:
 
     def plain(self, name: str, batches: Sequence[Sequence[Drawn]], steps: int) -> Contestant:
         """Train by transformers' own Trainer over given batches, after a first one of their shortest rows."""
-        found = Contestant(name, self.count, steps)
+        found, size = Contestant(name, self.count, steps), len(batches[0])
         rows = [row for batch in batches for row in batch]
-        rows = sorted(rows, key=self.length)[: self.batch] + rows
+        rows = sorted(rows, key=self.length)[:size] + rows
         arguments = copy.deepcopy(self.session.arguments)
         arguments.train_sampling_strategy = "sequential"
-        arguments.max_steps = len(rows) // self.batch
+        arguments.per_device_train_batch_size = size
+        arguments.max_steps = len(rows) // size
         tasks, padding = self.session.prepared.tasks, self.session.prepared.padding
         trainer = transformers.Trainer(
             WithLoss(self.session.model, self.session.objective()),
@@ -184,7 +189,7 @@ class Race:
 
     def mixed(self) -> Contestant:
         """Take all rows in random order."""
-        return self.plain("mixed", self._batches(self.rows), self.size.others)
+        return self.plain("mixed", self._batches(self.rows, self.size.part), self.size.others)
 
     def grouped(self) -> Contestant:
         """Take some of the batches that transformers' sampler makes of all rows, the same in each turn.
@@ -196,13 +201,13 @@ class Race:
         batches = sorted(
             self._batches([self.rows[index] for index in order]), key=lambda rows: -sum(map(self.tokens, rows))
         )
-        part = len(batches) / self.size.ours
-        chosen = [batches[int((number + 0.5) * part)] for number in range(self.size.ours)]
-        return self.plain("grouped", [*chosen * self.size.near, batches[-1]], self.size.ours)
+        part = len(batches) / self.size.grouped
+        chosen = [batches[int((number + 0.5) * part)] for number in range(self.size.grouped)]
+        return self.plain("grouped", [*chosen * self.size.near, batches[-1]], self.size.grouped)
 
     def alone(self, name: str) -> Contestant:
         """Take one task's rows in random order."""
-        batches = self._batches([row for row in self.rows if row[0] == name])
+        batches = self._batches([row for row in self.rows if row[0] == name], self.size.part)
         again = 1 + (self.size.far * self.size.others + 1) // len(batches)
         return self.plain(name, batches * again, self.size.others)
 
@@ -214,8 +219,9 @@ class Race:
         """Give the useful tokens of a row."""
         return int(self.items[row[0]].tokens[row[1]])
 
-    def _batches(self, rows: Sequence[Drawn]) -> list[Sequence[Drawn]]:
-        return [rows[start : start + self.batch] for start in range(0, len(rows) - self.batch + 1, self.batch)]
+    def _batches(self, rows: Sequence[Drawn], part: float = 1.0) -> list[Sequence[Drawn]]:
+        size = int(self.batch * part)
+        return [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
 
 
 def measure(session: Session, folder: Path, size: Size, *, unpacked: bool) -> dict[str, Any]:
@@ -228,8 +234,11 @@ def measure(session: Session, folder: Path, size: Size, *, unpacked: bool) -> di
         near.insert(1, race.ours(UNPACKED, race.unpacked()))
     far = [ours, race.mixed(), *map(race.alone, tasks)]
     speeds, seconds = heat(near, size.near)
-    building = statistics.median(interleaved({"": lambda: [session.steps[i] for i in range(size.ours)]}, size.near)[""])
-    far_speeds, _ = heat(far, size.far)
+    building = statistics.median(interleaved({"": lambda: [session.steps[i] for i in range(size.ours)]}, 5)[""])
+    if size.far > 1:
+        far_speeds, _ = heat(far, size.far)
+    else:  # far from 1, one turn tells enough, and ours has had it
+        far_speeds = heat(far[1:], 1)[0] | {OURS: [statistics.median(speeds[OURS])]}
     padding = {each.name: each.padding() for each in (*near, *far)}
     tokens = {name: sum(race.tokens(row) for row in race.rows if row[0] == name) for name in tasks}
     total = sum(tokens.values())
@@ -241,7 +250,7 @@ def measure(session: Session, folder: Path, size: Size, *, unpacked: bool) -> di
     padding["alone"] = 1 - total / sum(tokens[name] / (1 - padding[name]) for name in tasks)
     for each in {*near, *far}:
         each.end()
-    rows = [row_of(name, speeds, padding) for name in speeds]
+    rows = [row_of(each.name, speeds, padding) for each in near]
     rows += [row_of(name, far_speeds, padding) for name in ("mixed", "alone", *tasks)]
     step = statistics.median(seconds[OURS]) / size.ours
     return {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from taskloom.tasks import Task
 from taskloom.types import Chunk, Item, Part
 
-OVERHEAD_TOKENS = 128
+OVERHEAD_TOKENS = 96
 """What one more rectangle costs, in tokens of work: launching a forward and a backward pass is not free.
 
 About 50 were measured on one core in an encoder of width 384 with an adapter; more cores work off tokens faster.
