@@ -7,6 +7,7 @@ python benchmarks/tables.py --check    # fail where a page does not show the fig
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,86 @@ def throughput_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", place(result)])
 
 
+def unequal_table(result: dict[str, Any]) -> str:
+    """Give both tasks' scores under each mixture, and the small one's difference to the default's, best first."""
+    sizes = result["sizes"].items()
+    (small, few), (large, many) = ((f"`{name}`", f"{size:,}") for name, size in sizes)
+    rows = sorted(result["mixtures"], key=lambda row: -row["difference"][0])
+    said = [f"`{row['mixture']}` has {json.dumps(row['options'])}" for row in rows if row["options"]]
+    lines = [
+        f"{small} with {few} rows beside {large} with {many}; {len(rows[0]['small'])} paired seeds of "
+        f"{result['steps']} steps of {result['rows']} rows. Every mixture with its defaults; {', '.join(said)}. "
+        "Means over seeds, with 95 % intervals over them (Student's t):",
+        "",
+        f"| mixture | {small}, span F1 | difference to `temperature` | {large}, accuracy | epochs of {small} |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        shown = [
+            f"{mean:.3f} ({low:.3f} … {high:.3f})" for mean, low, high in (row["small_interval"], row["large_interval"])
+        ]
+        mean, low, high = row["difference"]
+        spread = "" if row["mixture"] == "temperature" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
+        epochs = statistics.mean(row["epochs"])
+        lines.append(f"| `{row['mixture']}` | {shown[0]} | {spread} | {shown[1]} | {epochs:.1f} |")
+    return "\n".join([*lines, "", place(result)])
+
+
+def useless_table(result: dict[str, Any]) -> str:
+    """Give the real tasks' scores of every arm, the policy's differences to the others, and what was drawn."""
+    arms = {
+        "without": "the two real tasks alone",
+        "with": "with the useless task",
+        "policy": "with it, and `rest_converged`",
+    }
+    held = result["arms"]
+    tasks = list(held["without"][0]["scores"])
+    lines = [
+        f"A planted useless task, with labels at random, beside two real ones; {len(held['with'])} paired seeds of "
+        f"{result['steps']} steps. Means of the real tasks' test scores, the differences of the run with the policy to "
+        "each other with 95 % intervals over seeds (Student's t), and the useless task's share of the rows drawn:",
+        "",
+        "| run | " + " | ".join(f"`{task}` | policy less it" for task in tasks) + " | useless rows |",
+        "|---" * (2 * len(tasks) + 2) + "|",
+    ]
+    for arm, said in arms.items():
+        cells = []
+        for task in tasks:
+            cells.append(f"{statistics.mean(run['scores'][task] for run in held[arm]):.3f}")
+            found = result["differences"].get(f"{task}, policy - {arm}")
+            cells.append("{:+.3f} ({:+.3f} … {:+.3f})".format(*found) if found else "")
+        shares = [run["drawn"].get("useless", 0) / sum(run["drawn"].values()) for run in held[arm]]
+        lines.append(f"| {said} | {' | '.join(cells)} | {statistics.mean(shares):.0%} |")
+    return "\n".join([*lines, "", rests(held["policy"]), "", place(result)])
+
+
+def rests(runs: list[dict[str, Any]]) -> str:
+    """Say in how many runs each task was put to rest, and when first."""
+    first: dict[str, list[int]] = {}
+    for run in runs:
+        for task in run["drawn"]:
+            steps = [row["step"] for row in run["decisions"] if row["task"] == task and row["factor"] < 1]
+            first.setdefault(task, []).extend(steps[:1])
+    said = [
+        f"`{task}` in {len(steps)}" + (f" (first at step {', '.join(map(str, sorted(steps)))})" if steps else "")
+        for task, steps in first.items()
+    ]
+    return f"Put to rest in the {len(runs)} runs with the policy: {'; '.join(said)}."
+
+
+def sharing_table(result: dict[str, Any]) -> str:
+    """Give what a mixed step costs under each scheme."""
+    lines = [
+        f"{result['tasks']} tasks in one batch, rank {result['rank']}, forward and backward pass of an encoder of "
+        "22.7 M parameters:",
+        "",
+        "| scheme | time / one LoRA for all | trained parameters |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {row['name']} | {row['ratio']:.2f} | {row['trained']:,} |" for row in result["schemes"]]
+    return "\n".join([*lines, "", place(result)])
+
+
 def methods_table() -> str:
     """Give every balancing method with what it looks at."""
     own = {path.stem for path in (ROOT / "src" / "taskloom" / "balance").glob("[!_]*.py")}
@@ -151,6 +232,7 @@ TABLES = {
     "gradients": ("docs/gradients.md", gradients_table),
     "gradients-gpu": ("docs/gradients.md", gradients_table),
     "conflict": ("docs/balance.md", conflict_table),
+    "throughput": ("docs/batching.md", throughput_table),
 }
 """Result -> the page that shows it, and how."""
 

@@ -5,13 +5,17 @@
 All arms train one encoder on the generated help desk for the same optimizer steps: "without" has the two real tasks
 alone, "with" has the useless one beside them, and "policy" rests what does not improve (`rest_converged`). Shown are
 the real tasks' scores on their test splits, and the paired difference of the policy's to each other arm with a 95 %
-interval over seeds (Student's t). The figures go to benchmarks/results/useless.json.
+interval over seeds (Student's t). Two runs go at a time, with one thread each. The figures go to
+benchmarks/results/useless.json. With `--runs FOLDER` the run folders are kept, and finished ones are not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from taskloom import helpdesk
 from taskloom.gradients.conflict import interval
 from taskloom.model.bundled import BUNDLED_NAME
 
-STEPS, ROWS = 80, 12
+STEPS, ROWS, PROCESSES = 80, 12, 2
 REAL = {"intent": "classification", "urgency": "regression"}
 ARMS = ("without", "with", "policy")
 
@@ -79,15 +83,18 @@ def main() -> None:
     """Train all arms on all seeds, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--runs", type=Path)
     arguments = parser.parse_args()
     print(machine())
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by each process that starts from here on
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(arguments.seeds):
-            for arm, held in found.items():
-                held.append(trained(arm, seed, Path(folder)))
-                print(f"seed {seed} {arm:8} {held[-1]['scores']} {held[-1]['drawn']}", flush=True)
-            for row in found["policy"][-1]["decisions"]:
+    spawned = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(PROCESSES, spawned) as pool:
+        jobs = [(arm, seed, arguments.runs or Path(scratch)) for seed in range(arguments.seeds) for arm in ARMS]
+        for (arm, seed, _), held in zip(jobs, pool.map(trained, *zip(*jobs, strict=True)), strict=True):
+            found[arm].append(held)
+            print(f"seed {seed} {arm:8} {held['scores']} {held['drawn']}", flush=True)
+            for row in held["decisions"]:
                 print(f"    step {row['step']}: {row['task']} x {row['factor']:g}: {row['reason']}")
     differences = {}
     for task in REAL:

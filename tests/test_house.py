@@ -32,26 +32,31 @@ ORDER = (
     "policy",
     "helpdesk",
     "data",
+    "generation",
     "tasks",
     "batches",
     "model",
+    "writing",
     "evaluation",
+    "references",
     "training",
     "preparation",
     "curriculum",
+    "teaching",
     "fingerprint",
     "prediction",
     "reports",
     "session",
     "run",
     "first_steps",
+    "growth",
     "inspection",
     "cli",
     "__main__",
 )
 """Every room and module; each imports only those before it."""
 
-ROOMS = ("tasks", "metrics", "mixture", "balance", "policy")
+ROOMS = ("tasks", "metrics", "mixture", "balance", "policy", "model/sharing")
 LIMIT_FILE, LIMIT_FUNCTION = 400, 50
 WITHOUT_TORCH = ("__init__.py", "errors.py", "room.py", "types.py", "lock.py", "record.py", "environment.py")
 WITHOUT_TORCH += ("config/document.py", "config/faults.py", "cli/__init__.py", "cli/listing.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from taskloom.metrics import METRICS, Metric
 from taskloom.model import MultiTaskModel
 from taskloom.tasks import Floats, Task
 from taskloom.types import Item, Prediction, Row, Score
+from taskloom.writing import Writer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 COMPOSITE = "composite"
 
@@ -46,12 +51,14 @@ class Predictor:
         tasks: task name -> task.
         padding: how inputs are filled up.
         limit_tokens: tokens of one rectangle.
+        tokenizer: the backbone's, with which answers are written; None where no task writes.
     """
 
     model: MultiTaskModel
     tasks: Mapping[str, Task]
     padding: Padding
     limit_tokens: int
+    tokenizer: PreTrainedTokenizerFast | None = None
 
     def answer(self, name: str, rows: Sequence[Row], items: ItemSource) -> list[Prediction]:
         """Answer rows of one task.
@@ -64,16 +71,22 @@ class Predictor:
         Returns:
             [example] predictions, in the order of the rows.
         """
-        outputs = self.outputs(name, items)
-        held: list[list[tuple[Item, Floats]]] = [[] for _ in rows]
+        task = self.tasks[name]
+        outputs = self._written(name, task, rows, items) if task.generates else self.outputs(name, items)
+        held: list[list[tuple[Item, Any]]] = [[] for _ in rows]
         for index, output in enumerate(outputs):
             item = items[index]
             held[item["row"]].append((item, output))
-        task = self.tasks[name]
         return [
             task.decode(row, [item for item, _ in own], [output for _, output in own])
             for row, own in zip(rows, held, strict=True)
         ]
+
+    def _written(self, name: str, task: Any, rows: Sequence[Row], items: ItemSource) -> list[str]:
+        if self.tokenizer is None:
+            raise ValueError("A task that writes its answers needs the tokenizer.")
+        writer = Writer(self.model, self.tokenizer, self.limit_tokens)
+        return writer.write(name, task, rows, [items[index] for index in range(len(items))])
 
     def outputs(self, name: str, items: ItemSource) -> list[Floats]:
         """Run one task's head over items, in rectangles of like length, in evaluation mode.

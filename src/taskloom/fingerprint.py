@@ -19,6 +19,7 @@ from taskloom.mixture import MIXTURES
 from taskloom.model.identity import backbone_identity
 from taskloom.record import VERSION, append_line, read_lines
 from taskloom.tasks import TASKS
+from taskloom.teaching.distillation import teachers_of
 from taskloom.training.checkpoints import last_checkpoint
 from taskloom.types import Row
 
@@ -76,6 +77,7 @@ def fingerprint_of(prepared: Prepared) -> Fingerprint:
         "backbone": backbone_identity(prepared.config.model),
         "packages": {package: version_of(package) for package in PACKAGES},
         "code": _own_code(prepared.config),
+        "teachers": {name: each.digest() for name, each in teachers_of(prepared.config, prepared.tasks).items()},
     }
 
 
@@ -126,6 +128,7 @@ def changes_since(record: Record, now: Fingerprint) -> list[Change]:
         *_in_backbone(before["backbone"], now["backbone"]),
         *_in_packages(before["packages"], now["packages"]),
         *_in_code(before["code"], now["code"]),
+        *_in_teachers(before.get("teachers", {}), now["teachers"]),
     ]
 
 
@@ -202,6 +205,14 @@ def _in_packages(before: Mapping[str, str | None], now: Mapping[str, str | None]
 def _in_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
     requirement = "name a class with the source that the run began with"
     return [Change(where, requirement, "another source") for where in _unlike(before, now)]
+
+
+def _in_teachers(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
+    requirement = "name the teacher that the run began with"
+    return [
+        Change(f"tasks.{name}.distillation.teacher", requirement, "another model there")
+        for name in _unlike(before, now)
+    ]
 
 
 def _unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from taskloom.run import Run
     from taskloom.tasks import Task
 
-ANSWER_COLUMNS = {"label", "labels", "tags", "answers"}
-"""Columns that rows to be answered lack."""
-
 LIMIT_TOKENS = 4096
 """Tokens of one rectangle."""
 
@@ -35,13 +32,11 @@ class _Held:
 
 def _fault(task: Task, row: Row, number: int) -> Fault | None:
     """Find what keeps a row from being answered; that its answer is absent or wrong does not."""
-    where = f"row {number}"
-    for column in task.columns:
-        if column not in ANSWER_COLUMNS and row.get(column) in (None, "", []):
-            return Fault(where, f"have `{column}`", f"the columns {sorted(row)}")
-    complaint = task.fault(row)
-    of_answer = any(f"`{column}`" in (complaint or "") for column in task.columns if column in ANSWER_COLUMNS)
-    return Fault(where, complaint) if complaint and not of_answer else None
+    complaint = task.question_fault(row)
+    if complaint is None:
+        return None
+    lacks = any(complaint == f"have `{column}`" for column in task.columns)
+    return Fault(f"row {number}", complaint, f"the columns {sorted(row)}" if lacks else "")
 
 
 def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
@@ -64,19 +59,17 @@ def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
     items: list[Item] = []
     for index, encoded in enumerate(tasks[task].encode(rows, tokenizer)):
         items += [item | {"row": index} for item in encoded]
-    padding = Padding(int(tokenizer.pad_token_id or 0))
-    return Predictor(model, tasks, padding, LIMIT_TOKENS).answer(task, rows, _Held(items))
+    padding = Padding(int(tokenizer.pad_token_id or 0), getattr(model.config, "decoder_start_token_id", None))
+    return Predictor(model, tasks, padding, LIMIT_TOKENS, tokenizer).answer(task, rows, _Held(items))
 
 
 def prediction_line(task: Task, index: int, place: str, row: Row, answer: Prediction) -> dict[str, Any]:
     """Give one line of predictions: what was asked, said and right."""
     reference = task.reference(row)
-    asked = set(task.columns) | set(task.optional_columns)
-    shown = {key: value for key, value in row.items() if key in asked - ANSWER_COLUMNS and value is not None}
     return {
         "row": index,
         "place": place,
-        "input": shown,
+        "input": task.asked(row),
         "prediction": answer.value,
         "reference": reference,
         "right": _right(task.predicts, answer.value, reference),
@@ -86,7 +79,7 @@ def prediction_line(task: Task, index: int, place: str, row: Row, answer: Predic
 
 def _right(kind: str, value: Any, reference: Any) -> bool | None:
     """Say whether an answer is right; None where there is only near and far."""
-    if kind == "number":
+    if kind in {"number", "loss"}:
         return None
     if kind == "labels":
         return set(value) == set(reference)

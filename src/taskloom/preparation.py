@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from taskloom.balance import BALANCES
@@ -18,8 +18,11 @@ from taskloom.errors import ConfigError, DataError, Fault
 from taskloom.evaluation import Judged
 from taskloom.mixture import MIXTURES
 from taskloom.model import check_backbone, load_tokenizer
+from taskloom.model.families import NAMES, family_of
 from taskloom.policy import POLICIES
 from taskloom.tasks import TASKS, Task
+from taskloom.tasks._heads import settled
+from taskloom.tasks._unlabelled import share_heads
 from taskloom.training.arguments import Length
 from taskloom.types import Item
 
@@ -177,16 +180,17 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
 
     Raises:
         DataError: with the faults of all tasks.
-        ModelError: the backbone is not an encoder, or its tokenizer cannot be had.
+        ModelError: the backbone or its tokenizer cannot be had.
     """
-    check_backbone(config.model)
+    backbone = check_backbone(config.model)
     tokenizer = load_tokenizer(config.model)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     tasks = {name: TASKS.load(section.type)(**config.options(name)) for name, section in config.tasks.items()}
+    meet(config, tasks, backbone, tokenizer)
     corpora = load_corpora(config, tasks, rows or {})
     limit = getattr(tokenizer, "model_max_length", None)
     check_lengths(config, tasks, limit)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     judged, items = {}, {}
     for name, task in tasks.items():
         items[name] = {
@@ -196,7 +200,44 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
         }
         section = config.tasks[name]
         judged[name] = Judged(task, section.metrics, section.importance, corpora[name].splits["train"])
-    return Prepared(config, tokenizer, tasks, corpora, items, judged, Padding(int(tokenizer.pad_token_id)))
+    padding = Padding(int(tokenizer.pad_token_id), getattr(backbone, "decoder_start_token_id", None))
+    return Prepared(config, tokenizer, tasks, corpora, items, judged, padding)
+
+
+def meet(config: Config, tasks: Mapping[str, Task], backbone: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Tell every task what backbone it is trained in.
+
+    Args:
+        config: the run.
+        tasks: task name -> task.
+        backbone: its configuration.
+        tokenizer: its own.
+
+    Raises:
+        ConfigError: with every task that the backbone's family cannot serve, or whose tokenizer lacks something.
+    """
+    family, faults = family_of(backbone), []
+    for name, task in tasks.items():
+        if family not in task.families:
+            able = " or ".join(NAMES[each] for each in NAMES if each in task.families)
+            found = f"`{config.tasks[name].type}` in {NAMES[family]} (`{config.model.name_or_path}`)"
+            source, fix = config.document.source(("tasks", name, "type")), f"It can be trained in {able}"
+            faults.append(Fault(f"tasks.{name}.type", "be what the backbone can do", found, fix, source))
+            continue
+        try:
+            task.meet(family, tokenizer)
+            settled(getattr(task, "pooling", "mean"), family)
+        except ConfigError as error:
+            faults += [replace(fault, where=f"tasks.{name}.{fault.where}") for fault in error.faults]
+    if not faults:
+        try:
+            share_heads(tasks)
+        except ConfigError as error:
+            faults += [
+                replace(each, source=config.document.source(tuple(each.where.split(".")))) for each in error.faults
+            ]
+    if faults:
+        raise ConfigError(*faults)
 
 
 def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> dict[str, Corpus]:

@@ -46,12 +46,17 @@ FIX_NO_RUN = "`taskloom train RUN.yaml --out FOLDER` makes one"
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: whoever reads it meets the old text or the new one, even after a kill."""
+    write_bytes(path, _encoded(text))
+
+
+def write_bytes(path: Path, held: bytes) -> None:
+    """Write a file whole or not at all; see `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name holds the process so that two reports of one folder, written at once, do not share a half-written file.
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as stream:
-            stream.write(_encoded(text))
+            stream.write(held)
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(path)

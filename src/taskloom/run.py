@@ -228,11 +228,18 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
     try:
         with Interruption() as interruption:
             # Nothing of the recorder's needs the trainer before the first step ends.
-            recorder = StepRecorder(record, lambda: trainer.step_record if trainer else {})
+            recorder = StepRecorder(record, lambda: trainer.step_record | session.expert_loads() if trainer else {})
+            session.add_references(record.folder)
             tell = functools.partial(console.print, style="yellow", soft_wrap=True, highlight=False)
+            if session.taken is not None:
+                tell(str(session.taken))
+            session.begin_distillation(record.folder, tell)
             curriculum = CurriculumRecorder(record, session.begin_curriculum(record.folder, tell))
             watching = [recorder, curriculum, view, interruption, *callbacks]
+            session.labelling.tell = tell
             trainer = session.trainer(watching, tell, record.append_decision)
+            if checkpoint:
+                session.labelling.load(checkpoint.folder)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
             step = trainer.state.global_step
     except Exception:

@@ -21,13 +21,18 @@ from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_
 from taskloom.gradients import Balancer
 from taskloom.metrics import METRICS
 from taskloom.model import MultiTaskModel, build_model, check_packing, save_model
+from taskloom.model.start import Taken, start_from
 from taskloom.policy import Decision, Policies
 from taskloom.prediction import prediction_line
 from taskloom.preparation import Prepared, check_lengths
 from taskloom.record import Record
+from taskloom.references import add_references
+from taskloom.teaching.distillation import begin_distillation
+from taskloom.teaching.labelling import Labelling, check_labelling
 from taskloom.training.adaptation import Adaptation
 from taskloom.training.arguments import Length, fetched_ahead, run_length, training_arguments
 from taskloom.training.balancing import Balancing
+from taskloom.training.checkpoints import last_checkpoint
 from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
 from taskloom.types import Item, Prediction, Row, Score
@@ -58,6 +63,9 @@ class Session:
         prepared: its data.
         folder: where checkpoints go.
         model: a model that is trained already; None builds one.
+
+    Attributes:
+        taken: what the model took over from another run; None where it begins afresh, or goes on.
     """
 
     def __init__(self, config: Config, prepared: Prepared, folder: Path, model: MultiTaskModel | None = None) -> None:
@@ -68,8 +76,12 @@ class Session:
         self.length: Length = run_length(self.arguments, prepared.training_items(), prepared.rows())
         self.steps = prepared.plan(self.length, fetched_ahead(self.arguments))
         self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])
+        self.taken: Taken | None = None
+        if model is None and config.model.start_from and last_checkpoint(folder) is None:
+            self.taken = start_from(self.model, prepared.tasks, config.model.start_from, config.model)
         self.model.shared_updates = {name: section.shared_update for name, section in config.tasks.items()}
         check_lengths(config, prepared.tasks, self.model.places())
+        check_labelling(config, prepared.tasks, self.arguments.eval_strategy != "no")
         if config.batching.packing and model is None:
             check_packing(self.model, prepared.longest(), prepared.padding, config.model.name_or_path)
 
@@ -94,22 +106,46 @@ class Session:
             fix = "Write `sketch`, or `auto`"
             raise ConfigError(Fault("balance.statistic", "add up over the processes of a run", found, fix))
         self.model.to(self.arguments.device)  # what is kept of gradients lies beside them
+        shared = self.model.shared_parameters()
+        private = {name: self.model.private_parameters(name) for name in tasks}
+        if (self.config.model.sharing or {}).get("balance_loss"):
+            self._refuse_balance_loss()
+        if not any(parameter.requires_grad for _, parameter in shared):
+            self._refuse_gradient_methods()
+            shared, private = list(self.model.backbone.named_parameters()), {}
         options = {key: value for key, value in section.items() if key not in BalanceSection.model_fields}
         training = self.config.training
         betas = (training["adam_beta1"], training["adam_beta2"])
         moments = {"betas": betas, "eps": training["adam_epsilon"]} if section["separate_moments"] else None
         return Balancer(
-            self.model.backbone.named_parameters(),
+            shared,
             list(tasks),
             BALANCES.load(section["method"])(**options),
             preference={name: task.weight for name, task in tasks.items()},
-            private={name: list(head.parameters()) for name, head in self.model.heads.items()},
+            private=private,
             statistic=section["statistic"],
             weights_from=section["weights_from"],
             sketch_size=section["sketch_size"],
             seed=training["seed"],
             moments=moments,
         )
+
+    def _refuse_balance_loss(self) -> None:
+        """Refuse a balance loss of experts where each task's gradient is looked at: it is no single task's."""
+        method = self.config.balance["method"]
+        if BALANCES.load(method).needs not in {"nothing", "losses"} or self.prepared.record_steps():
+            requirement, found = "be 0 where tasks' gradients are looked at", f"`{method}`, or recorded conflict"
+            source = self.config.document.source(("model", "sharing", "balance_loss"))
+            raise ConfigError(Fault("model.sharing.balance_loss", requirement, found, source=source))
+
+    def _refuse_gradient_methods(self) -> None:
+        """Refuse a method that looks at what the tasks' gradients have in common, where that is nothing."""
+        method, sharing = self.config.balance["method"], self.config.model.sharing or {}
+        if BALANCES.load(method).needs not in {"nothing", "losses"}:
+            requirement = "look at no gradients where the tasks train no parameter together"
+            found = f"`{method}` with `model.sharing.scheme: {sharing.get('scheme')}`"
+            source = self.config.document.source(("balance", "method"))
+            raise ConfigError(Fault("balance.method", requirement, found, "Write `equal`", source))
 
     def balancing(self, tell: Callable[[str], None] = lambda text: None) -> Balancing:
         """Make what the Trainer does about balance."""
@@ -122,7 +158,29 @@ class Session:
             check_gradients=section["check_gradients"],
             tell=tell,
             probe=self.validation_losses if self.evaluates else None,
+            extra=self.model.routing.losses if self.model.routing else lambda: None,
         )
+
+    def add_references(self, folder: Path) -> None:
+        """Put beside items what the model says of them before training, where tasks compare with that."""
+        self.model.to(self.arguments.device)
+        add_references(self.prepared.items, self.prepared.tasks, self._predictor(), folder)
+
+    def expert_loads(self) -> dict[str, Any]:
+        """Give, for the record of a step, how much each task used each expert since last asked; empty without any."""
+        loads = self.model.routing.load() if self.model.routing else {}
+        return {"experts": {name: [round(each, 4) for each in load] for name, load in loads.items()}} if loads else {}
+
+    def begin_distillation(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> None:
+        """Put beside training items what the teachers of tasks that have one say of them."""
+        begin_distillation(self.config, self.prepared, folder, self.arguments.device, tell)
+
+    @functools.cached_property
+    def labelling(self) -> Labelling:
+        """What labels texts that come without, made before an item is read."""
+        prepared = self.prepared
+        limit = self.config.batching.limit_tokens
+        return Labelling(self.model, prepared.tasks, prepared.items, prepared.padding, limit)
 
     def begin_curriculum(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> list[Decision]:
         """Put the run's curriculum into the plan, before anything is drawn; gives what it says, and when."""
@@ -194,7 +252,9 @@ class Session:
         A head begins at random where the backbone begins trained, so it has further to go.
         """
         usual = self.config.model.head_learning_rate or 10 * self.config.training["learning_rate"]
-        return {name: task.learning_rate or usual for name, task in self.config.tasks.items()}
+        return {
+            name: task.learning_rate or usual for name, task in self.config.tasks.items() if name in self.model.heads
+        }
 
     def trainer(
         self,
@@ -215,13 +275,18 @@ class Session:
             epoch_steps=self.length.epoch_steps,
             balancing=self.balancing(tell),
             evaluator=self.validate if self.evaluates else None,
-            saver=self.save,
+            saver=self._save_checkpoint,
             head_rates=self.head_rates(),
             place=self.prepared.place,
             adaptation=self.adaptation(log, tell),
             validation_losses=self._mean_validation_losses if "validation_losses" in self.policies.needs else None,
-            callbacks=[*stopping, *callbacks],
+            callbacks=[*stopping, self.labelling, *callbacks],
         )
+
+    def _save_checkpoint(self, folder: Path) -> None:
+        """Write the model as it is now, and the labels that texts have; before a checkpoint counts as whole."""
+        self.save(folder)
+        self.labelling.save(folder)
 
     def validate(self) -> dict[str, float]:
         """Score the validation split without intervals: ``TASK/METRIC`` and ``composite``."""
@@ -238,8 +303,11 @@ class Session:
         rows = self.prepared.corpora[name].splits[split][:limit]
         items = self.prepared.items[name][split]
         kept = _First(items, int((items.rows < len(rows)).sum()))
-        predictor = Predictor(self.model, self.prepared.tasks, self.prepared.padding, self.config.batching.limit_tokens)
-        return rows, predictor.answer(name, rows, kept)
+        return rows, self._predictor().answer(name, rows, kept)
+
+    def _predictor(self) -> Predictor:
+        limit, prepared = self.config.batching.limit_tokens, self.prepared
+        return Predictor(self.model, prepared.tasks, prepared.padding, limit, prepared.tokenizer)
 
     def save(self, folder: Path) -> None:
         """Write the model as it is now."""
@@ -253,6 +321,8 @@ class Session:
     def score(self, splits: Sequence[str], record: Record | None) -> list[Score]:
         """Score splits with intervals, and write predictions and scores where there is a record."""
         scores = []
+        if record:
+            add_references(self.prepared.items, self.prepared.tasks, None, record.folder)
         for split in splits:
             predictions, rows = {}, {}
             for name in self.prepared.tasks:

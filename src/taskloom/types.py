@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Family = Literal["encoder", "decoder", "encoder_decoder"]
+"""What a backbone is: it reads both ways, reads forwards, or reads both ways and then writes forwards."""
+
+IGNORED = -100
+"""The label of a place that nothing is learned at."""
 
 Row = dict[str, Any]
 """One example as the user wrote it, its columns under the names that its task knows."""
@@ -20,7 +26,9 @@ Item = dict[str, Any]
 """One example, or one window of it, as the backbone reads it.
 
 ``input_ids``: [sequence, token] as nested lists; ``token_type_ids``: the same where the tokenizer gives them; ``row``:
-the example's place in its split; further keys are what its task needs to form the loss and to decode.
+the example's place in its split; further keys are what its task needs to form the loss and to decode. Items of tasks
+that read words have ``labels`` [sequence, label token], `IGNORED` where nothing is learned: beside ``input_ids`` for
+encoders and decoders, what is to be written for encoder-decoders; and ``prompt_tokens``, how many tokens ask.
 """
 
 
@@ -113,7 +121,8 @@ class Chunk:
     Attributes:
         inputs: the backbone's arguments: ``input_ids`` and ``attention_mask`` [sequence, token] int64, and
             ``token_type_ids`` where the tokenizer gives them. Packed rows have the same [row, token], and
-            ``position_ids``, which begin at 0 with each sequence.
+            ``position_ids``, which begin at 0 with each sequence. Where tasks read words, ``labels`` [sequence, label
+            token], -100 where nothing is learned, and for encoder-decoders ``decoder_input_ids`` of the same shape.
         parts: task name -> its share of the sequences.
         packing: where the sequences lie if rows hold several; None where each row is one.
     """

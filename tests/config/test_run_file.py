@@ -45,14 +45,15 @@ seeds: 3
 """
 
 MANY_FAULTS_TOLD = """\
-run.yaml:3: `model.adapter.type` should be an adapter of peft for encoders. Found `loar`. Did you mean `lora`?
+run.yaml:3: `model.adapter.type` should be an adapter of peft that leaves the input as it is. Found `loar`. \
+Did you mean `lora`?
 run.yaml:5: `tasks.intent.data` should be given. Found nothing. Add `data:`.
 run.yaml:6: `tasks.intent.type` should be a task type that Taskloom has. Found `clasification`. \
 Did you mean `classification`?
 run.yaml:7: `tasks.intent.weight` should be a number. Found the text `heavy`.
 run.yaml:8: `tasks.slots.metrics` should name metrics that fit tasks of type `token_classification`. \
 Found `accuracy`. Choose from `span_f1`.
-run.yaml:12: `tasks.mood.pooling` should be one of `mean`, `first`. Found `frist`. Did you mean `first`?
+run.yaml:12: `tasks.mood.pooling` should be one of `auto`, `mean`, `first`, `last`. Found `frist`. Did you mean `first`?
 run.yaml:13: `mixture.temperature` should be at least 1. Found `0.5`.
 run.yaml:15: `training.lr` should be named as in transformers 5. Found the old name `lr`. Write `learning_rate: 0.001`.
 run.yaml:16: `training.output_dir` should be left out. Found `elsewhere`. The run folder is `--out`.
@@ -91,7 +92,8 @@ def test_the_least_run_is_a_backbone_and_a_task_and_the_rest_has_defaults() -> N
     assert {key: config.training[key] for key in DEFAULTS} == DEFAULTS
     assert config.model.adapter is None
     loss = {"label_smoothing": 0.0, "focal_gamma": 0.0, "noise_robustness": 0.0, "class_weights": None}
-    assert config.options("intent") == {"max_length": 256, "pooling": "mean", "dropout": 0.1, **loss}
+    own = {"max_length": 256, "pooling": "auto", "dropout": 0.1, "distillation": None}
+    assert config.options("intent") == own | loss
     assert config.tasks["intent"].shared_update == 1.0
 
 
@@ -275,7 +277,8 @@ def test_an_adapter_has_defaults_of_ours_only_for_lora() -> None:
 def test_an_adapter_that_lengthens_the_input_is_refused(name: str) -> None:
     assert name not in adapter_names()
     assert told("model.adapter", {"type": name}) == (
-        f"`model.adapter.type` should be an adapter of peft for encoders. Found `{name}`, which lengthens the input. "
+        "`model.adapter.type` should be an adapter of peft that leaves the input as it is. "
+        f"Found `{name}`, which lengthens the input. "
         "Take one that leaves the input as it is, such as `lora`."
     )
 
@@ -293,7 +296,7 @@ def test_a_wrong_adapter_is_told_beside_other_faults_of_the_model() -> None:
         ("../tasks/regression", "a task type that Taskloom has. Found `../tasks/regression`. "
          "Did you mean `regression`?"),
         ("_labels", "a task type that Taskloom has. Found `_labels`. "
-         "Did you mean `multi_label`?"),
+         "Did you mean `pseudo_labels`?"),
         ("no.module:Thing", "a task type that can be imported as `package.module:ClassName`. Found `no.module:Thing` "
          "(No module named 'no'). Install its package, or put its folder on PYTHONPATH."),
         ("json:Thing", "a task type that can be imported as `package.module:ClassName`. Found `json:Thing` "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -58,6 +60,7 @@ def test_a_head_takes_its_own_rate_then_the_models_then_ten_times_the_runs(run_v
     def rates() -> dict[str, float]:
         session = Session.__new__(Session)
         session.config = load_config(run_values)
+        session.model = SimpleNamespace(heads=run_values["tasks"])
         return session.head_rates()
 
     first, second = list(run_values["tasks"])[:2]

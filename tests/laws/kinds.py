@@ -46,6 +46,15 @@ def random_choice(generator: Generator) -> int:
     return int(generator.integers(4))
 
 
+def random_extraction(generator: Generator) -> list[dict[str, str]]:
+    pairs = [(random_label(generator), WORDS[generator.integers(len(WORDS))]) for _ in range(generator.integers(0, 4))]
+    return [{"label": label, "value": value} for label, value in pairs]
+
+
+def random_text_of_words(generator: Generator) -> str:
+    return " ".join(WORDS[place] for place in generator.integers(len(WORDS), size=int(generator.integers(1, 7))))
+
+
 REFERENCES: dict[str, Callable[[Generator], Any]] = {
     "label": random_label,
     "labels": random_labels,
@@ -53,6 +62,8 @@ REFERENCES: dict[str, Callable[[Generator], Any]] = {
     "text": random_answers,
     "number": random_number,
     "choice": random_choice,
+    "extraction": random_extraction,
+    "loss": random_text_of_words,
 }
 """Kind of prediction -> what a reference of it may be."""
 
@@ -61,6 +72,8 @@ def right_prediction(kind: str, reference: Any) -> Any:
     """Answer as the reference says."""
     if kind == "text":
         return reference[0] if reference else ""
+    if kind == "loss":  # no doubt of any word
+        return {"nll": 0.0, "tokens": len(reference.split())}
     return reference
 
 
@@ -70,6 +83,9 @@ def wrong_prediction(kind: str, reference: Any, generator: Generator) -> Any:
         return random_text(generator)
     if kind == "tags":
         return [TAGS[place] for place in generator.integers(len(TAGS), size=len(reference))]
+    if kind == "loss":
+        tokens = len(reference.split())
+        return {"nll": float(generator.exponential(tokens)), "tokens": tokens}
     return REFERENCES[kind](generator)
 
 

@@ -70,27 +70,6 @@ def test_a_folder_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert locate("all-MiniLM-L6-v2") == str((tmp_path / "all-MiniLM-L6-v2").resolve())
 
 
-SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 20}
-
-
-@pytest.mark.parametrize(
-    ("config", "kind"),
-    [
-        (transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20), "a decoder (gpt2)"),
-        (transformers.LlamaConfig(**SMALL), "a decoder (llama)"),
-        (transformers.T5Config(d_model=8, num_layers=1, num_heads=2, vocab_size=20), "an encoder-decoder (t5)"),
-        (transformers.BertConfig(**SMALL, is_decoder=True), "a decoder (bert)"),
-    ],
-    ids=["gpt2", "llama", "t5", "bert as a decoder"],
-)
-def test_what_is_no_encoder_is_refused_before_its_weights_are_read(config: Any, kind: str, tmp_path: Path) -> None:
-    config.save_pretrained(tmp_path)
-    with pytest.raises(ModelError) as raised:
-        load_backbone(ModelSection(name_or_path=str(tmp_path)))
-    assert "be an encoder" in str(raised.value)
-    assert kind in str(raised.value)
-
-
 def test_pickled_weights_are_refused(tiny_encoder: Path, tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((tiny_encoder / name).read_bytes())

@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from taskloom.errors import ConfigError, DataError
-from taskloom.tasks._losses import IGNORED, LabelLoss, label_weights, pair_weights, squared
+from taskloom.tasks._losses import LabelLoss, label_weights, pair_weights, squared
 from taskloom.tasks.classification import Classification
 from taskloom.tasks.extractive_qa import ExtractiveQa
 from taskloom.tasks.multi_label import MultiLabel
@@ -20,6 +20,7 @@ from taskloom.tasks.multiple_choice import MultipleChoice
 from taskloom.tasks.regression import Regression
 from taskloom.tasks.similarity import Similarity
 from taskloom.tasks.token_classification import TokenClassification
+from taskloom.types import IGNORED
 
 FORMS = {
     "smoothed": {"label_smoothing": 0.2},

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from taskloom.errors import DataError
-from taskloom.tasks._losses import IGNORED
 from taskloom.tasks.token_classification import TokenClassification, best_path, needs_blanks
+from taskloom.types import IGNORED
 
 pytest_plugins = ("tokenizer_fixtures",)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from taskloom.tasks import Task
-from taskloom.types import Chunk, Item, Part
+from taskloom.types import IGNORED, Chunk, Item, Part
 
 OVERHEAD_TOKENS = 96
 """What one more rectangle costs, in tokens of work: launching a forward and a backward pass is not free.
@@ -21,9 +21,15 @@ About 50 were measured on one core in an encoder of width 384 with an adapter; m
 
 @dataclass(frozen=True)
 class Padding:
-    """How the backbone's inputs are filled up, by key: the tokenizer's padding token, zeros for the rest."""
+    """How the backbone's inputs are filled up, by key: the tokenizer's padding token, zeros for the rest.
+
+    Attributes:
+        input_ids: the padding token.
+        decoder_start: the token that an encoder-decoder begins to write with; None for other backbones.
+    """
 
     input_ids: int
+    decoder_start: int | None = None
 
     def value(self, key: str) -> int:
         """Give the filling of one input."""
@@ -87,8 +93,11 @@ def fill(rows: Mapping[str, Sequence[Sequence[int]]], padding: Padding) -> dict[
 
 def sequences_of(items: Sequence[Item]) -> dict[str, list[list[int]]]:
     """Give the sequences of some items one after the other: input -> [sequence, token]."""
-    keys = [key for key in ("input_ids", "token_type_ids") if key in items[0]]
-    return {key: [sequence for item in items for sequence in item[key]] for key in keys}
+    found = {"input_ids": [sequence for item in items for sequence in item["input_ids"]]}
+    if any(item.get("token_type_ids") for item in items):  # prompts are tokenised in pieces, all of the first type
+        typed = [item.get("token_type_ids") or [[0] * len(ids) for ids in item["input_ids"]] for item in items]
+        found["token_type_ids"] = [sequence for held in typed for sequence in held]
+    return found
 
 
 def parts_of(by_task: Mapping[str, Sequence[Item]], tasks: Mapping[str, Task], tokens: int) -> dict[str, Part]:
@@ -126,15 +135,44 @@ def collate(drawn: Sequence[tuple[str, Item]], tasks: Mapping[str, Task], paddin
     """
     by_task = by_task_of(drawn)
     inputs = fill(sequences_of([item for items in by_task.values() for item in items]), padding)
-    return Chunk(inputs, parts_of(by_task, tasks, inputs["input_ids"].shape[1]))
+    chunk = Chunk(inputs, parts_of(by_task, tasks, inputs["input_ids"].shape[1]))
+    add_labels(chunk, tasks, padding)
+    return chunk
+
+
+def add_labels(chunk: Chunk, tasks: Mapping[str, Task], padding: Padding) -> None:
+    """Give a chunk whose tasks read words its ``labels``, and what an encoder-decoder is to write after."""
+    held = {name: part.targets["labels"] for name, part in chunk.parts.items() if tasks[name].reads == "words"}
+    if not held:
+        return
+    count = sum(len(part.sequences) for part in chunk.parts.values())
+    labels = torch.full((count, max(each.shape[1] for each in held.values())), IGNORED)
+    for name, own in held.items():
+        labels[chunk.parts[name].sequences, : own.shape[1]] = own
+    chunk.inputs["labels"] = labels
+    if padding.decoder_start is not None:
+        before = labels.new_full((count, 1), padding.decoder_start)
+        written = torch.cat([before, labels[:, :-1]], dim=1)
+        chunk.inputs["decoder_input_ids"] = written.masked_fill(written == IGNORED, padding.input_ids)
 
 
 def chunks(
     drawn: Sequence[tuple[str, Item]], tasks: Mapping[str, Task], padding: Padding, limit_tokens: int
 ) -> list[Chunk]:
     """Cut items into rectangles and pad each."""
-    lengths = np.array([max(map(len, item["input_ids"])) for _, item in drawn])
-    rows = np.array([len(item["input_ids"]) for _, item in drawn])
-    return [
-        collate([drawn[index] for index in sorted(group)], tasks, padding) for group in cut(lengths, rows, limit_tokens)
-    ]
+    found = []
+    for kind in apart(drawn, tasks):
+        lengths = np.array([max(map(len, item["input_ids"])) for _, item in kind])
+        rows = np.array([len(item["input_ids"]) for _, item in kind])
+        groups = cut(lengths, rows, limit_tokens)
+        found += [collate([kind[index] for index in sorted(group)], tasks, padding) for group in groups]
+    return found
+
+
+def apart(drawn: Sequence[tuple[str, Item]], tasks: Mapping[str, Task]) -> list[list[tuple[str, Item]]]:
+    """Part what an encoder-decoder only reads from what it also writes for; other backbones take all together."""
+    kinds: dict[bool, list[tuple[str, Item]]] = {}
+    for name, item in drawn:
+        task = tasks[name]
+        kinds.setdefault(task.reads == "words" and task.family == "encoder_decoder", []).append((name, item))
+    return list(kinds.values())

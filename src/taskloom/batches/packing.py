@@ -12,7 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from taskloom.batches.chunks import OVERHEAD_TOKENS, Padding, by_task_of, collate, cut, fill, parts_of, sequences_of
+from taskloom.batches.chunks import (
+    OVERHEAD_TOKENS,
+    Padding,
+    add_labels,
+    by_task_of,
+    collate,
+    cut,
+    fill,
+    parts_of,
+    sequences_of,
+)
 from taskloom.tasks import Task
 from taskloom.types import Chunk, Item, Packing
 
@@ -194,4 +204,6 @@ def _collated(rectangle: Rectangle, drawn: Drawn, tasks: Mapping[str, Task], pad
     rows = [[number[place] for place in row] for unit in arranged for row in unit.rows]
     inputs, packing = lay(sequences_of([item for _, item in held]), rows, padding)
     packing.halves = [unit.half for unit in arranged for _ in unit.rows]
-    return Chunk(inputs, parts_of(by_task_of(held), tasks, packing.mask.shape[1]), packing)
+    chunk = Chunk(inputs, parts_of(by_task_of(held), tasks, packing.mask.shape[1]), packing)
+    add_labels(chunk, tasks, padding)
+    return chunk

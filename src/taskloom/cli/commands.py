@@ -26,7 +26,6 @@ from taskloom.errors import DataError, Fault, listed, nearest
 from taskloom.gradients.ranks import rank
 from taskloom.inspection import check, check_gradients, preview, rehearse
 from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
-from taskloom.prediction import ANSWER_COLUMNS
 from taskloom.record import write_text
 from taskloom.run import Run
 from taskloom.run import evaluate as evaluate_run
@@ -176,7 +175,8 @@ def _rows(run: Run, task: str, source: str) -> list[dict[str, Any]]:
             raise DataError(Fault("source", "be a file that exists, or a text", f"`{source}`", "Check the path"))
         records = read("source", source)["train"]
     else:
-        wanted = [column for column in tasks[task].columns if column not in ANSWER_COLUMNS] if task in tasks else []
+        asked = tasks.get(task)
+        wanted = [column for column in asked.columns if column not in asked.answer_columns] if asked else []
         if wanted in (["text"], ["tokens"]):
             return [{wanted[0]: source if wanted == ["text"] else source.split()}]
         if task in tasks:

@@ -14,9 +14,9 @@ from taskloom.config.curriculum import curriculum_faults
 from taskloom.config.document import Document, document_of, dump, override, parse_document, read_document
 from taskloom.config.faults import to_faults, unknown_key
 from taskloom.config.options import options_of, refused_options, without_gradient
+from taskloom.config.parts import checked_adapter, checked_sharing
 from taskloom.config.policies import checked_policies
 from taskloom.config.schema import (
-    ADAPTERS_REFUSED,
     BALANCE_ROOM,
     METRIC_ROOM,
     MIXTURE_ROOM,
@@ -28,8 +28,6 @@ from taskloom.config.schema import (
     ModelSection,
     SplitsSection,
     TaskSection,
-    adapter_model,
-    adapter_names,
     balance_model,
     json_schema,
     mixture_model,
@@ -43,9 +41,6 @@ __all__ = ["Config", "json_schema", "load_config", "read_config"]
 
 MEMORY = "memory"
 """What `data:` says where rows are given in Python; run.yaml adds their digest."""
-
-ADAPTER_NAMES = {"rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
-"""What other tools call peft's fields -> peft's name."""
 
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -165,13 +160,16 @@ def _check(document: Document) -> Config:
     policies = checked_policies(special["policies"], special["tasks"], balance, training, document, faults)
     faults += curriculum_faults(values.get("curriculum"), special["tasks"], document)
     model = values.get("model")
-    adapter = _adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
+    adapter = checked_adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
+    sharing = checked_sharing(model, special["tasks"], document, faults) if isinstance(model, dict) else None
     if faults or not isinstance(base, ConfigBase):
         raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
-    base.model.adapter = adapter
+    base.model.adapter, base.model.sharing = adapter, sharing
     place = Path(base.model.name_or_path).expanduser()
     if place.is_dir():  # kept whole, so that the model is found from any folder
         base.model.name_or_path = str(place.resolve())
+    if base.model.start_from is not None:
+        base.model.start_from = str(Path(base.model.start_from).expanduser().resolve())
     sections = {name: getattr(base, name) for name in ConfigBase.model_fields}
     sections |= {"tasks": tasks, "mixture": mixture, "balance": balance, "policies": policies, "training": training}
     return Config(**sections, document=document)
@@ -226,6 +224,7 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
         faults += _metric_faults(name, str(section["type"]), named, document)
         if isinstance(checked, TaskSection):
             checked.metrics = list(dict.fromkeys(checked.metrics or task_type.default_metrics))
+            checked.importance = section.get("importance", task_type.importance)
             faults += refused_options(name, task_type, checked, document)
             tasks[name] = checked
     return tasks
@@ -366,29 +365,6 @@ def _training(values: Any, document: Document, faults: list[Fault]) -> dict[str,
         faults.append(Fault("training", "be what transformers accepts", found, source=document.source(("training",))))
     faults.extend(tracker_faults(resolved["report_to"], document))
     return resolved
-
-
-def _adapter(values: Any, document: Document, faults: list[Fault]) -> dict[str, Any] | None:
-    """Check `model.adapter` against the fields of peft's config of that type; keeps only what is set."""
-    if values is None:
-        return None
-    path = ("model", "adapter")
-    name = str(values.get("type", "lora")).lower() if isinstance(values, dict) else str(values).lower()
-    section = {**values, "type": name} if isinstance(values, dict) else {"type": name}
-    if name not in adapter_names():
-        refused = name in ADAPTERS_REFUSED
-        found = f"`{name}`, which lengthens the input" if refused else f"`{name}`"
-        source = document.source((*path, "type"))
-        fix = "Take one that leaves the input as it is, such as `lora`" if refused else nearest(name, adapter_names())
-        faults.append(Fault("model.adapter.type", "be an adapter of peft for encoders", found, fix, source))
-        return None
-    model = adapter_model(name)
-    for old in [key for key in section if key in ADAPTER_NAMES and key not in model.model_fields]:
-        fix = f"Write `{ADAPTER_NAMES[old]}: {section.pop(old)}`"
-        source = document.source((*path, old))
-        faults.append(Fault(f"model.adapter.{old}", "be named as in peft", f"`{old}`", fix, source))
-    checked = _validate(model, section, document, path, faults)
-    return {key: value for key, value in checked.model_dump().items() if value is not None} if checked else None
 
 
 def _line(fault: Fault, document: Document) -> int:

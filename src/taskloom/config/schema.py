@@ -16,6 +16,7 @@ TASK_ROOM: Room[Any] = Room("taskloom.tasks", "task type")
 MIXTURE_ROOM: Room[Any] = Room("taskloom.mixture", "mixture")
 METRIC_ROOM: Room[Any] = Room("taskloom.metrics", "metric")
 POLICY_ROOM: Room[Any] = Room("taskloom.policy", "policy")
+SHARING_ROOM: Room[Any] = Room("taskloom.model.sharing", "sharing scheme")
 # Found by its name, as the others are; it has methods of a library beside those of its folder.
 BALANCE_ROOM: Room[Any] = importlib.import_module("taskloom.balance").BALANCES
 
@@ -46,7 +47,14 @@ class ModelSection(Section):
     head_learning_rate: float | None = Field(
         default=None, gt=0, description="Of every head; by default ten times `training.learning_rate`."
     )
-    adapter: Any = Field(default=None, description="A peft adapter with its `type`; null trains all of the backbone.")
+    start_from: str | None = Field(default=None, description="A finished run whose weights it begins with.")
+    adapter: Any = Field(
+        default=None, description="A peft adapter with its `type`, for all tasks; null trains all of the backbone."
+    )
+    sharing: Any = Field(
+        default=None,
+        description="In the adapter's place, a scheme of shared and task-specific parts with its `scheme`.",
+    )
 
 
 class TaskSection(Section):
@@ -231,6 +239,12 @@ def balance_model(method: str) -> type[BalanceSection]:
     return create_model(f"Balance[{method}]", __base__=BalanceSection, **options)
 
 
+def sharing_model(scheme: str) -> type[Section]:
+    """Make the model of `model.sharing` for one scheme: its name and its options."""
+    options: dict[str, Any] = dict(SHARING_ROOM.options(scheme))
+    return create_model(f"Sharing[{scheme}]", __base__=Section, scheme=(str, scheme), **options)
+
+
 def policy_model(name: str) -> type[Section]:
     """Make the model of one entry of `policies:`: the policy's name and its options."""
     options: dict[str, Any] = dict(POLICY_ROOM.options(name))
@@ -239,7 +253,7 @@ def policy_model(name: str) -> type[Section]:
 
 @functools.cache
 def adapter_names() -> list[str]:
-    """List the adapters of the installed peft that can stand in an encoder."""
+    """List the adapters of the installed peft that leave the input as it is."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     names = (kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING)
@@ -270,7 +284,9 @@ def json_schema() -> dict[str, Any]:
     policy = _one_of([_tagged(policy_model(name), "name", name) for name in POLICY_ROOM.names()])
     policies: Any = list[policy | Literal[*POLICY_ROOM.names()]]  # type: ignore[misc]
     adapters = _one_of([adapter_model(name) for name in adapter_names()])
-    model = create_model("Model", __base__=ModelSection, adapter=(adapters | None, None))
+    sharing = _one_of([_tagged(sharing_model(name), "scheme", name) for name in SHARING_ROOM.names()])
+    schemes: Any = sharing | Literal[*SHARING_ROOM.names()] | None
+    model = create_model("Model", __base__=ModelSection, adapter=(adapters | None, None), sharing=(schemes, None))
     full = create_model(
         "Run",
         __base__=ConfigBase,

@@ -111,7 +111,7 @@ class Measuring:
         items = self.prepared.items[name]["train"]
         rate = self.config.training["learning_rate"]
         own = self.config.tasks[name].learning_rate or self.config.model.head_learning_rate or 10 * rate
-        groups = [(self.model.backbone, rate), (self.model.heads[name], own)]
+        groups = [(self.model.backbone, rate), (self.model.head_of(name), own)]
         trained = [([each for each in part.parameters() if each.requires_grad], rate) for part, rate in groups]
         optimizer = torch.optim.AdamW(
             [{"params": params, "lr": rate} for params, rate in trained if params], weight_decay=0.0

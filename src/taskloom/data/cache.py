@@ -44,10 +44,12 @@ class Items:
 
     Attributes:
         dataset: what `tokenised` gave.
+        beside: key -> [item] values that are added to the items, such as what another model says of them.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
+        self.beside: dict[str, Sequence[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -59,6 +61,8 @@ class Items:
             IndexError: there is no such item.
         """
         item: Item = self.dataset[int(index)]
+        for key, values in self.beside.items():
+            item[key] = values[int(index)]
         return item
 
     @cached_property

@@ -24,6 +24,7 @@ class Rows:
     Attributes:
         length: number of rows.
         count: number of slots.
+        slots: the slot of each row.
         present: slots that have rows, rising.
         alive: whether the step that made these rows still runs; marks of an older step mean nothing.
     """
@@ -35,6 +36,7 @@ class Rows:
         wrong = [slot for slot in given if not 0 <= slot < count]
         if wrong:
             raise ValueError(f"`slots` should lie between 0 and {count - 1}. Found `{wrong[0]}`.")
+        self.slots = given
         self.length = len(given)
         self.count = count
         order = sorted(range(len(given)), key=given.__getitem__)

@@ -22,7 +22,8 @@ class Metric(ABC):
 
     Class attributes:
         accepts: the kinds of prediction it reads (`Task.predicts`): "label", "labels", "tags", "text", "number",
-            "choice".
+            "choice", "extraction" (a list of mappings with `label` and `value`), "loss" (a mapping with a summed `nll`
+            and `tokens`).
         greater_is_better: whether more is better.
         perfect: what perfect predictions get.
     """

@@ -1,4 +1,4 @@
-"""The model: a transformers encoder, a peft adapter where asked for, and a head for each task."""
+"""The model: a transformers backbone, an adapter or a sharing scheme where asked for, and a head for each task."""
 
 from taskloom.model.backbone import check_backbone, load_backbone, load_tokenizer, locate
 from taskloom.model.folder import build_model, load_model, load_weights, save_model

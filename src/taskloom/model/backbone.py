@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers import AutoConfig, AutoTokenizer
 
 from taskloom.errors import Fault, ModelError, listed, nearest, said
 from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
+from taskloom.model.families import PEFT_TASKS, class_for, family_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -61,39 +61,60 @@ def check_backbone(section: ModelSection) -> Any:
     """Read the backbone's configuration, and none of its weights.
 
     Raises:
-        ModelError: it cannot be found, or is not an encoder.
+        ModelError: it cannot be found.
     """
     with _explained(section):
-        config = AutoConfig.from_pretrained(locate(section.name_or_path), **_common(section))
-    _refuse_non_encoder(section.name_or_path, config)
-    return config
+        return AutoConfig.from_pretrained(locate(section.name_or_path), **_common(section))
 
 
-def load_backbone(section: ModelSection) -> nn.Module:
-    """Load the encoder, in evaluation mode, without a pooling layer that no head reads.
+def load_backbone(section: ModelSection, *, words: bool = False) -> nn.Module:
+    """Load the backbone, in evaluation mode, without a pooling layer that no head reads.
+
+    Args:
+        section: of the run file.
+        words: whether a task reads words, so that its language head is needed.
 
     Raises:
-        ModelError: it cannot be found, is not an encoder, or has no weights in safetensors.
+        ModelError: it cannot be found, has no weights in safetensors, or an adapter would leave a language head as it
+            was drawn at random.
     """
     place, common, config = locate(section.name_or_path), _common(section), check_backbone(section)
     arguments: dict[str, Any] = {"dtype": getattr(torch, section.dtype), "use_safetensors": True}
     if section.attn_implementation:
         arguments["attn_implementation"] = section.attn_implementation
-    model_class = AutoModel._model_mapping.get(type(config), None)
+    loader = class_for(config, words=words)
+    model_class = loader._model_mapping.get(type(config), None)
     if model_class and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
         arguments["add_pooling_layer"] = False
     with _explained(section), _quiet():
-        backbone: nn.Module = AutoModel.from_pretrained(place, **common, **arguments)
-    return backbone
+        backbone, told = loader.from_pretrained(place, **common, **arguments, output_loading_info=True)
+    if words and section.adapter:
+        _refuse_random_head(section, sorted(told["missing_keys"]))
+    loaded: nn.Module = backbone
+    return loaded
 
 
-def add_adapter(backbone: nn.Module, adapter: Mapping[str, Any], name_or_path: str) -> nn.Module:
+def _refuse_random_head(section: ModelSection, missing: list[str]) -> None:
+    """Refuse a language head that the checkpoint does not hold and the adapter would leave untrained."""
+    kept = section.adapter.get("modules_to_save") or []
+    lost = [name for name in missing if not any(module in name.split(".") for module in kept)]
+    if lost:
+        modules = sorted({name.rpartition(".")[0].rpartition(".")[2] for name in lost})
+        fix = f"Train all of it (`adapter: null`), or add `modules_to_save: {modules}` to the adapter"
+        found = f"`{section.name_or_path}`, whose checkpoint has none of {listed(lost, 3)}"
+        raise ModelError(Fault("model.name_or_path", "bring its language head along", found, fix))
+
+
+def add_adapter(
+    backbone: nn.Module, adapter: Mapping[str, Any], name_or_path: str, *, words: bool = False
+) -> nn.Module:
     """Put a new peft adapter on the backbone; everything else of it is frozen.
 
     Args:
         backbone: from `load_backbone`.
         adapter: its `type` and fields of peft's config of that type.
         name_or_path: the user's name of the backbone, which the saved adapter carries.
+        words: whether the backbone has its language head.
 
     Raises:
         ModelError: a target module matches nothing, or peft refuses the settings.
@@ -103,7 +124,9 @@ def add_adapter(backbone: nn.Module, adapter: Mapping[str, Any], name_or_path: s
     kind = str(adapter["type"])
     fields = {key: value for key, value in adapter.items() if key != "type"}
     try:
-        config = peft.get_peft_config({"peft_type": kind.upper(), "task_type": "FEATURE_EXTRACTION", **fields})
+        family = family_of(backbone.config)
+        task = PEFT_TASKS[family] if words or family == "encoder_decoder" else "FEATURE_EXTRACTION"
+        config = peft.get_peft_config({"peft_type": kind.upper(), "task_type": task, **fields})
         with _quiet():
             wrapped = peft.get_peft_model(backbone, config)
     except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
@@ -123,21 +146,6 @@ def _adapter_fault(backbone: nn.Module, fields: Mapping[str, Any], error: Except
         fix = f"The linear layers are {listed(names)}; `all-linear` takes all of them"
         return Fault("model.adapter.target_modules", "match layers of the backbone", shown, fix)
     return Fault("model.adapter", "be what peft accepts", f"what it answers with: {said(error)}")
-
-
-def _refuse_non_encoder(name: str, config: Any) -> None:
-    """Refuse decoders and encoder-decoders by name: heads read every token with both sides in view."""
-    kind = ""
-    if getattr(config, "is_encoder_decoder", False):
-        kind = "an encoder-decoder"
-    elif getattr(config, "is_decoder", False) or (
-        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
-    ):
-        kind = "a decoder"
-    if kind:
-        found = f"`{name}`, {kind} ({config.model_type})"
-        fix = f"Take one such as `{BUNDLED_NAME}`, `google-bert/bert-base-uncased` or `FacebookAI/roberta-base`"
-        raise ModelError(Fault("model.name_or_path", "be an encoder", found, fix))
 
 
 def _common(section: ModelSection) -> dict[str, Any]:

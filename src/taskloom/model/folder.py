@@ -1,7 +1,8 @@
-"""A trained model on disk: `adapter/` or `backbone/` for transformers and peft, `heads.safetensors` and `tasks.json`.
+"""A trained model on disk: `adapter/`, `sharing/` or `backbone/`, `heads.safetensors` and `tasks.json`.
 
-`adapter/` holds what peft writes and no config.json, which would keep it from being loaded; `backbone/` holds what
-transformers writes. Both carry the tokenizer. Nothing is pickled.
+`adapter/` holds what peft writes and no config.json, which would keep it from being loaded; `sharing/` the parts of a
+sharing scheme, and `adapters/TASK/` what they are to each task as an adapter of peft, where they are one; `backbone/`
+what transformers writes. Each of the three carries the tokenizer. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from taskloom.config.schema import ModelSection
-from taskloom.errors import Fault, ModelError
-from taskloom.model.backbone import add_adapter, load_backbone, load_tokenizer
-from taskloom.model.multitask import MultiTaskModel
+from taskloom.errors import Fault, ModelError, said
+from taskloom.model.backbone import add_adapter, check_backbone, load_backbone, load_tokenizer
+from taskloom.model.families import family_of
+from taskloom.model.multitask import SHARED, MultiTaskModel, own_adapter
+from taskloom.model.parts import load_parts, save_parts
+from taskloom.model.sharing import SHARINGS
 from taskloom.record import write_json
 from taskloom.tasks import TASKS, Task
+from taskloom.tasks._unlabelled import share_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 VERSION = 1
 HEADS, TASKS_FILE, ADAPTER, BACKBONE = "heads.safetensors", "tasks.json", "adapter", "backbone"
+SHARING = "sharing"
 
 
 def build_model(section: ModelSection, tasks: Mapping[str, Task], seed: int) -> MultiTaskModel:
@@ -35,11 +41,44 @@ def build_model(section: ModelSection, tasks: Mapping[str, Task], seed: int) -> 
     Raises:
         ModelError: the backbone or the adapter cannot serve; see `load_backbone` and `add_adapter`.
     """
-    backbone = load_backbone(section)
+    words = any(task.reads == "words" for task in tasks.values())
+    torch.manual_seed(seed)  # also of what a checkpoint lacks
+    backbone = load_backbone(section, words=words)
     torch.manual_seed(seed)
     if section.adapter:
-        backbone = add_adapter(backbone, section.adapter, section.name_or_path)
-    return MultiTaskModel(backbone, tasks)
+        backbone = add_adapter(backbone, section.adapter, section.name_or_path, words=words)
+    routing = None
+    if section.sharing:
+        options = {key: value for key, value in section.sharing.items() if key != "scheme"}
+        routing = SHARINGS.load(section.sharing["scheme"])(**options).install(backbone, list(tasks))
+    model = MultiTaskModel(backbone, tasks, routing)
+    model.check_words()
+    return model
+
+
+def add_own_adapter(model: MultiTaskModel, task: str, fields: Mapping[str, Any]) -> None:
+    """Put a LoRA of one task alone beside the shared one; at first it changes nothing.
+
+    Args:
+        model: with a shared LoRA.
+        task: whose rows go through it.
+        fields: of peft's LoraConfig.
+
+    Raises:
+        ModelError: a target module matches nothing, or peft refuses the settings.
+    """
+    import peft
+
+    backbone: Any = model.backbone
+    shared, name = backbone.peft_config[SHARED], own_adapter(task)
+    try:
+        backbone.add_adapter(name, peft.LoraConfig(task_type=shared.task_type, **fields))
+    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        found = f"what it answers with: {said(error)}"
+        raise ModelError(Fault("own_adapter", "be what peft accepts beside the shared adapter", found)) from error
+    backbone.set_adapter(SHARED)
+    backbone.peft_config[name].base_model_name_or_path = shared.base_model_name_or_path
+    model.own_adapters[task] = dict(fields)
 
 
 def save_model(
@@ -60,15 +99,25 @@ def save_model(
         tasks: task name -> (type, options, task).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / (ADAPTER if section.adapter else BACKBONE)
-    # peft would look on the hub whether the vocabulary has grown; it never has.
-    extra = {"save_embedding_layers": False} if section.adapter else {}
-    model.backbone.save_pretrained(str(place), safe_serialization=True, **extra)  # type: ignore[operator]
+    place = folder / place_of(section)
+    if model.routing is not None:
+        save_parts(model.routing, model.backbone, folder, section.name_or_path)
+    else:
+        # peft would look on the hub whether the vocabulary has grown; it never has.
+        extra = {"save_embedding_layers": False} if section.adapter else {}
+        model.backbone.save_pretrained(str(place), safe_serialization=True, **extra)  # type: ignore[operator]
     tokenizer.save_pretrained(str(place))
     weights = {key: value.detach().cpu().contiguous() for key, value in model.heads.state_dict().items()}
     save_file(weights, str(folder / HEADS), metadata={"format": "pt"})
     described = {name: _described(*task) for name, task in tasks.items()}
+    for name, fields in model.own_adapters.items():
+        described[name]["own_adapter"] = fields
     write_json(folder / TASKS_FILE, {"version": VERSION, "model": section.model_dump(), "tasks": described})
+
+
+def place_of(section: ModelSection) -> str:
+    """Say which folder of a model holds what was trained of the backbone."""
+    return ADAPTER if section.adapter else SHARING if section.sharing else BACKBONE
 
 
 def _described(type_name: str, options: dict[str, Any], task: Task) -> dict[str, Any]:
@@ -86,14 +135,19 @@ def load_model(folder: Path) -> tuple[MultiTaskModel, dict[str, Task], PreTraine
     tasks = {}
     for name, entry in described["tasks"].items():
         tasks[name] = TASKS.load(entry["type"])(**entry["options"])
+    place = folder / place_of(section)
+    local = section.model_copy(update={"name_or_path": str(place), "revision": None})
+    tokenizer = load_tokenizer(local)
+    kept = section if section.adapter or section.sharing else local  # else the trained backbone is in the folder
+    family = family_of(check_backbone(kept))
+    for name, entry in described["tasks"].items():
+        tasks[name].meet(family, tokenizer)
         tasks[name].restore(entry["state"])
-    place = folder / (ADAPTER if section.adapter else BACKBONE)
-    tokenizer = load_tokenizer(section.model_copy(update={"name_or_path": str(place), "revision": None}))
-    if section.adapter:
-        model = build_model(section, tasks, seed=0)
-    else:
-        local = section.model_copy(update={"name_or_path": str(place), "revision": None})
-        model = build_model(local, tasks, seed=0)
+    share_heads(tasks)
+    model = build_model(kept, tasks, seed=0)
+    for name, entry in described["tasks"].items():
+        if "own_adapter" in entry:
+            add_own_adapter(model, name, entry["own_adapter"])
     load_weights(model, folder)
     return model.eval(), tasks, tokenizer
 
@@ -106,25 +160,43 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     """
     try:
         model.heads.load_state_dict(load_file(str(folder / HEADS)))
-        if (folder / ADAPTER).is_dir():
-            from peft import get_peft_model_state_dict, set_peft_model_state_dict
-
-            weights = load_file(str(folder / ADAPTER / "adapter_model.safetensors"))
-            # peft itself would leave what the file lacks as it was initialised, without a word.
-            held = get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
-            if held.keys() - weights.keys():
-                raise KeyError(f"missing {sorted(held.keys() - weights.keys())[:3]}")
-            result = set_peft_model_state_dict(model.backbone, weights)
-            if result.unexpected_keys:
-                raise KeyError(f"unexpected weights {result.unexpected_keys[:3]}")
+        if model.routing is not None:
+            load_parts(model.routing, model.backbone, folder)
+        elif (folder / ADAPTER).is_dir():
+            load_adapter_weights(model, folder / ADAPTER, SHARED)
+            for task in model.own_adapters:
+                load_adapter_weights(model, folder / ADAPTER / own_adapter(task), own_adapter(task))
         else:
-            _load_backbone_weights(model, folder / BACKBONE)
+            load_backbone_weights(model, folder / BACKBONE)
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(Fault(str(folder), "hold the weights of this model", reason)) from error
 
 
-def _load_backbone_weights(model: MultiTaskModel, folder: Path) -> None:
+def load_adapter_weights(model: MultiTaskModel, folder: Path, name: str) -> None:
+    """Put the weights of a folder of peft's into one adapter of a model.
+
+    Raises:
+        KeyError: the folder lacks some, or holds others.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    weights = load_file(str(folder / "adapter_model.safetensors"))
+    # peft itself would leave what the file lacks as it was initialised, without a word.
+    held = get_peft_model_state_dict(model.backbone, adapter_name=name, save_embedding_layers=False)
+    if held.keys() - weights.keys():
+        raise KeyError(f"missing {sorted(held.keys() - weights.keys())[:3]}")
+    result = set_peft_model_state_dict(model.backbone, weights, adapter_name=name)
+    if result.unexpected_keys:
+        raise KeyError(f"unexpected weights {result.unexpected_keys[:3]}")
+
+
+def load_backbone_weights(model: MultiTaskModel, folder: Path) -> None:
+    """Put the weights of a folder of transformers' into a model's backbone.
+
+    Raises:
+        KeyError: the folder lacks some, or holds others.
+    """
     index = folder / "model.safetensors.index.json"
     names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
     weights = {key: value for name in sorted(names) for key, value in load_file(str(folder / name)).items()}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskloom.room import Room
-from taskloom.types import Item, Prediction, Row
+from taskloom.types import Family, Item, Prediction, Row
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,25 +32,62 @@ class Task(ABC):
         columns: required column -> what it holds.
         optional_columns: the same for columns that may be absent.
         identity_columns: the columns that make two rows the same text, for splits without leakage.
+        answer_columns: the columns that hold what is right, which rows to be answered lack.
         predicts: the kind of its predictions, which metrics must accept: "label", "labels", "tags", "text", "number",
-            "choice".
+            "choice", "extraction", "loss".
         default_metrics: names of metrics; the first is the task's own score in the composite.
+        reads: what its loss is formed of: "hidden" states through a head of its own, or "words", the negative
+            log-likelihoods that the backbone's language head gives its labels.
+        families: the backbones that it can be trained in.
+        generates: whether its answers are generated, and `decode` is given texts in the outputs' place.
+        importance: weight in the composite score, where the run file says nothing.
+
+    Attributes:
+        max_length: tokens after which a sequence is cut.
+        family: the family of the run's backbone, from `meet`.
     """
 
     columns: ClassVar[Mapping[str, str]]
     optional_columns: ClassVar[Mapping[str, str]] = {}
     identity_columns: ClassVar[tuple[str, ...]] = ("text",)
+    answer_columns: ClassVar[frozenset[str]] = frozenset({"label", "labels", "tags", "answers"})
     predicts: ClassVar[str]
     default_metrics: ClassVar[tuple[str, ...]]
+    reads: ClassVar[Literal["hidden", "words"]] = "hidden"
+    families: ClassVar[frozenset[Family]] = frozenset({"encoder", "decoder", "encoder_decoder"})
+    generates: ClassVar[bool] = False
+    importance: ClassVar[float] = 1.0
 
     def __init__(self, *, max_length: int = 256) -> None:
         self.max_length = max_length
+        self.family: Family = "encoder"
+
+    def meet(self, family: Family, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Learn what backbone the task is trained in, before anything else; `tokenizer` is its own.
+
+        Raises:
+            ConfigError: the tokenizer lacks what the task cannot do without.
+        """
+        self.family = family
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def fault(self, row: Row) -> str | None:
         """Say what is wrong with a row by itself, as the words after "should", or None."""
+
+    def question_fault(self, row: Row) -> str | None:
+        """Say what keeps a row from being answered, as `fault` does; that its answer is absent or wrong does not."""
+        for column in self.columns:
+            if column not in self.answer_columns and row.get(column) in (None, "", []):
+                return f"have `{column}`"
+        complaint = self.fault(row)
+        return None if any(f"`{column}`" in (complaint or "") for column in self.answer_columns) else complaint
+
+    def asked(self, row: Row) -> Row:
+        """Give what a row asks, without what is right."""
+        shown = (self.columns.keys() | self.optional_columns.keys()) - self.answer_columns
+        return {key: value for key, value in row.items() if key in shown and value is not None}
 
     def fit(self, rows: Sequence[Row]) -> None:  # noqa: B027 - a task without anything to learn from rows is right
         """Learn from the training rows what the head needs to know: label names, the range of a number."""

@@ -7,24 +7,45 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Pooling = Literal["mean", "first"]
+from taskloom.errors import ConfigError, Fault
+from taskloom.types import Family
+
+Pooling = Literal["auto", "mean", "first", "last"]
+"""How a sequence becomes a vector; "auto" is a decoder's last token, which alone has read all, and else the mean."""
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """Make one vector of each sequence: its first token, or the mean of its tokens without padding.
+    """Make one vector of each sequence: its first or last token, or the mean of its tokens without padding.
 
     Args:
         hidden: [sequence, token, width].
         mask: [sequence, token], 1 where a token is real.
-        pooling: which of the two.
+        pooling: which of them; "auto" has been settled before.
 
     Returns:
         [sequence, width].
     """
     if pooling == "first":
         return hidden[:, 0]
+    if pooling == "last":
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
     real = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
+def settled(pooling: Pooling, family: Family) -> Pooling:
+    """Say what "auto" is in a backbone of some family.
+
+    Raises:
+        ConfigError: the first token of a decoder was asked for, which has read nothing but itself.
+    """
+    if pooling == "first" and family == "decoder":
+        fix = "Write `last`, or leave it out"
+        raise ConfigError(Fault("pooling", "be a token that has read the text", "`first` in a decoder", fix))
+    if pooling == "auto":
+        return "last" if family == "decoder" else "mean"
+    return pooling
 
 
 class PooledHead(nn.Module):

@@ -25,15 +25,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from taskloom.errors import ConfigError, DataError, Fault, listed, nearest
+from taskloom.types import IGNORED
 
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1)]
 FocalGamma = Annotated[float, Field(ge=0)]
 NoiseRobustness = Annotated[float, Field(ge=0, le=1)]
 ClassWeights = Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None
 HuberDelta = Annotated[float, Field(gt=0)] | None
-
-IGNORED = -100
-"""The target of what no loss is formed on."""
 
 
 @dataclass(frozen=True)

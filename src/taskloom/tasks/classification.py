@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from taskloom.tasks import Floats
-from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks import Floats, Task
+from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._labels import LabelledTask, label_fault
 from taskloom.tasks._losses import ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
+from taskloom.tasks._soft import LESSON, Pupil, SoftDistillation, divergence, other_labels, reordered
 from taskloom.tasks._text import encode_texts, item_of, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -20,32 +21,36 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-class Classification(LabelledTask):
+class Classification(Pupil, LabelledTask):
     """Choose one label for a text, or for a pair of texts.
 
     Prefer it for intents, sentiment, topics, entailment. Do not where several labels hold at once (`multi_label`) or
     where labels are steps of a scale (`regression`).
 
     Formula: ``loss_i = -log softmax(W dropout(h_i) + b)[label_i]`` with h_i the pooled vector of example i; the options
-    of the loss put another form in the logarithm's place, and a weight before it.
+    of the loss put another form in the logarithm's place, and a weight before it. With a teacher of logits t_i, s of
+    share and T of temperature, ``(1 - s) loss_i + s T^2 KL(softmax(t_i / T) || softmax(z_i / T))``, z_i the logits.
 
     Shapes: output [sequence, label].
 
     Options:
         max_length: tokens after which a text is cut (256: sentences and short paragraphs fit).
-        pooling: "mean" of the tokens, or "first" token (mean: what sentence encoders were trained with).
+        pooling: "mean" of the tokens, the "first" or "last" one; "auto" is the last of a decoder, else the mean.
         dropout: on the pooled vector, 0.1 as in BERT.
         label_smoothing: share of the loss that all labels have alike (0), against too sure answers (0.1 is usual).
         focal_gamma: how much less a row counts that is right already (0: not at all; 2 in the paper).
         noise_robustness: q of the loss that bounds what a wrong label can cost (0: no bound; 0.7 in the paper).
         class_weights: "balanced" (``n / (L n_c)`` over the L labels: rare ones count more, all together as much as
             before), or a mapping of labels to weights, of which only the proportions matter; null (default) for none.
+        distillation: `teacher`, the folder of a finished run with a task of the same labels; `task`, its name (by
+            default this task's); `temperature` (2.0); `share` (0.5), what the teacher has of the loss; null for none.
 
     Errors: `DataError` where training has fewer than two labels, or `class_weights` names another; `ConfigError` where
     `noise_robustness` stands beside another form.
 
     Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
-    Loss, NeurIPS 2018, arXiv:1805.07836.
+    Loss, NeurIPS 2018, arXiv:1805.07836; Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015,
+    arXiv:1503.02531.
 
     Golden example: rows {"text": "play some jazz", "label": "PlayMusic"}.
     """
@@ -60,15 +65,17 @@ class Classification(LabelledTask):
         self,
         *,
         max_length: int = 256,
-        pooling: Pooling = "mean",
+        pooling: Pooling = "auto",
         dropout: float = 0.1,
         label_smoothing: LabelSmoothing = 0.0,
         focal_gamma: FocalGamma = 0.0,
         noise_robustness: NoiseRobustness = 0.0,
         class_weights: ClassWeights = None,
+        distillation: SoftDistillation | None = None,
     ) -> None:
         form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
         super().__init__(max_length=max_length, form=form, class_weights=class_weights)
+        self.learn_from(distillation)
         self.pooling = pooling
         self.dropout = dropout
 
@@ -84,15 +91,30 @@ class Classification(LabelledTask):
 
     def head(self, width: int) -> nn.Module:
         """Make the linear map from the pooled vector to the labels."""
-        return PooledHead(width, len(self.labels), self.pooling, self.dropout)
+        return PooledHead(width, len(self.labels), settled(self.pooling, self.family), self.dropout)
 
     def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
-        """Give ``label`` [item] int64."""
-        return {"label": torch.tensor([item["label"] for item in items])}
+        """Give ``label`` [item] int64, and ``teacher`` [item, label] where there is one."""
+        return {"label": torch.tensor([item["label"] for item in items]), **self.lessons(items)}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the cross-entropy of each item, or the form of it that was asked for: [item]."""
-        return self.form(output, targets["label"], self.weights_for(output))
+        """Give the cross-entropy of each item, or the form of it that was asked for: [item].
+
+        Where there is a teacher, what differs from its answer has a share.
+        """
+        hard = self.form(output, targets["label"], self.weights_for(output))
+        if LESSON not in targets:
+            return hard
+        return self.blended(hard, divergence(output, targets[LESSON], self.temperature))
+
+    def objection(self, teacher: Task) -> tuple[str, str] | None:
+        """Refuse a teacher of another type, or of other labels."""
+        return super().objection(teacher) or other_labels(self.labels, getattr(teacher, "labels", ()))
+
+    def lesson(self, teacher: Task, output: Floats, taught: Item, item: Item) -> Floats:
+        """Give the teacher's logits in the order of this task's labels: [1, label]."""
+        assert isinstance(teacher, LabelledTask)
+        return reordered(output[:1], self.labels, teacher.ids)
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the likeliest label, with all probabilities."""

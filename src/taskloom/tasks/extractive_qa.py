@@ -127,6 +127,8 @@ class ExtractiveQa(Task):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[Item]]:
         """Give one item for each window of each row's context."""
+        if not rows:
+            return
         batch = tokenizer(
             self._questions(rows, tokenizer),
             [row["context"] for row in rows],

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taskloom.tasks import Floats
-from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks import Floats, Task
+from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._labels import LabelledTask, label_fault
 from taskloom.tasks._losses import (
     ClassWeights,
@@ -23,6 +23,7 @@ from taskloom.tasks._losses import (
     NoiseRobustness,
     pair_weights,
 )
+from taskloom.tasks._soft import LESSON, Pupil, SoftDistillation, binary_divergence, other_labels, reordered
 from taskloom.tasks._text import encode_texts, item_of, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -30,19 +31,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-class MultiLabel(LabelledTask):
+class MultiLabel(Pupil, LabelledTask):
     """Choose every label that holds for a text: none, one or several.
 
     Prefer it for topics, concerns, toxicity kinds. Do not where exactly one label holds (`classification`).
 
     Formula: ``loss_i = (1/K) sum_k BCE(sigmoid(W dropout(h_i) + b)[k], [k in labels_i])`` over the K labels. Each is a
-    choice between two, which the options of the loss take as `classification` takes its labels.
+    choice between two, which the options of the loss take as `classification` takes its labels. With a teacher of
+    logits t_i, s of share and T of temperature, ``(1 - s) loss_i + s (T^2 / K) sum_k KL(sigmoid(t_ik / T) ||
+    sigmoid(z_ik / T))``, z_i the logits.
 
     Shapes: output [sequence, label].
 
     Options:
         max_length: tokens after which a text is cut (256).
-        pooling: "mean" of the tokens, or "first" token.
+        pooling: "mean" of the tokens, the "first" or "last" one; "auto" is the last of a decoder, else the mean.
         dropout: on the pooled vector, 0.1 as in BERT.
         threshold: probability from which a label is given, 0.5.
         label_smoothing: share of the loss that having a label and not having it have alike (0).
@@ -50,12 +53,15 @@ class MultiLabel(LabelledTask):
         noise_robustness: q of the loss that bounds what a wrong label can cost (0: no bound; 0.7 in the paper).
         class_weights: "balanced" (for each label, the rows with it count together as much as those without), or a
             mapping of labels to how many times a row counts that has the label; null (default) for none.
+        distillation: `teacher`, the folder of a finished run with a task of the same labels; `task`, its name (by
+            default this task's); `temperature` (2.0); `share` (0.5), what the teacher has of the loss; null for none.
 
     Errors: `DataError` where training has fewer than two labels, or `class_weights` names another; `ConfigError` where
     `noise_robustness` stands beside another form.
 
     Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
-    Loss, NeurIPS 2018, arXiv:1805.07836.
+    Loss, NeurIPS 2018, arXiv:1805.07836; Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015,
+    arXiv:1503.02531.
 
     Golden example: rows {"text": "late again and charged twice", "labels": ["delivery", "billing"]}.
     """
@@ -71,16 +77,18 @@ class MultiLabel(LabelledTask):
         self,
         *,
         max_length: int = 256,
-        pooling: Pooling = "mean",
+        pooling: Pooling = "auto",
         dropout: float = 0.1,
         threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5,
         label_smoothing: LabelSmoothing = 0.0,
         focal_gamma: FocalGamma = 0.0,
         noise_robustness: NoiseRobustness = 0.0,
         class_weights: ClassWeights = None,
+        distillation: SoftDistillation | None = None,
     ) -> None:
         form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
         super().__init__(max_length=max_length, form=form, class_weights=class_weights)
+        self.learn_from(distillation)
         self.pooling = pooling
         self.dropout = dropout
         self.threshold = threshold
@@ -106,14 +114,33 @@ class MultiLabel(LabelledTask):
 
     def head(self, width: int) -> nn.Module:
         """Make the linear map from the pooled vector to the labels."""
-        return PooledHead(width, len(self.labels), self.pooling, self.dropout)
+        return PooledHead(width, len(self.labels), settled(self.pooling, self.family), self.dropout)
 
     def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
-        """Give ``labels`` [item, label] float32, 1 where a label holds."""
-        return {"labels": torch.tensor([item["labels"] for item in items], dtype=torch.float32)}
+        """Give ``labels`` [item, label] float32, 1 where a label holds, and ``teacher`` likewise where there is one."""
+        labels = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
+        return {"labels": labels, **self.lessons(items)}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the mean over labels of each item's binary cross-entropies, or of the form asked for: [item]."""
+        """Give the mean over labels of each item's binary cross-entropies, or of the form asked for: [item].
+
+        Where there is a teacher, what differs from its answer has a share.
+        """
+        hard = self._hard(output, targets)
+        if LESSON not in targets:
+            return hard
+        return self.blended(hard, binary_divergence(output, targets[LESSON], self.temperature).mean(dim=1))
+
+    def objection(self, teacher: Task) -> tuple[str, str] | None:
+        """Refuse a teacher of another type, or of other labels."""
+        return super().objection(teacher) or other_labels(self.labels, getattr(teacher, "labels", ()))
+
+    def lesson(self, teacher: Task, output: Floats, taught: Item, item: Item) -> Floats:
+        """Give the teacher's logits in the order of this task's labels: [1, label]."""
+        assert isinstance(teacher, LabelledTask)
+        return reordered(output[:1], self.labels, teacher.ids)
+
+    def _hard(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         held, weights = targets["labels"], self.weights_for(output)
         if self.form.plain and weights is None:
             return functional.binary_cross_entropy_with_logits(output, held, reduction="none").mean(dim=1)

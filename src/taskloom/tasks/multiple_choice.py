@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from taskloom.tasks import Floats, Task
-from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._losses import FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
 from taskloom.tasks._text import encode_texts, item_of, text_fault
 from taskloom.tasks.classification import softmax
@@ -33,7 +33,7 @@ class MultipleChoice(Task):
 
     Options:
         max_length: tokens after which context, question and choice together are cut (256).
-        pooling: "mean" of the tokens, or "first" token.
+        pooling: "mean" of the tokens, the "first" or "last" one; "auto" is the last of a decoder, else the mean.
         dropout: on the pooled vector, 0.1 as in BERT.
         label_smoothing: share of the loss that all choices have alike (0), against too sure answers (0.1 is usual).
         focal_gamma: how much less a row counts that is right already (0: not at all; 2 in the paper).
@@ -57,7 +57,7 @@ class MultipleChoice(Task):
         self,
         *,
         max_length: int = 256,
-        pooling: Pooling = "mean",
+        pooling: Pooling = "auto",
         dropout: float = 0.1,
         label_smoothing: LabelSmoothing = 0.0,
         focal_gamma: FocalGamma = 0.0,
@@ -93,7 +93,7 @@ class MultipleChoice(Task):
 
     def head(self, width: int) -> nn.Module:
         """Make the linear map from the pooled vector to one score."""
-        return PooledHead(width, 1, self.pooling, self.dropout)
+        return PooledHead(width, 1, settled(self.pooling, self.family), self.dropout)
 
     def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
         """Give ``label`` [item] and ``sizes`` [item], the number of choices."""

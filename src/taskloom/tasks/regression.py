@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 
-from taskloom.tasks import Floats
-from taskloom.tasks._heads import PooledHead, Pooling
+from taskloom.tasks import Floats, Task
+from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._losses import HuberDelta, squared
 from taskloom.tasks._number import NumberTask, rounded
+from taskloom.tasks._soft import LESSON, Distillation, Pupil
 from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
 from taskloom.types import Item, Prediction, Row
 
@@ -18,23 +20,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-class Regression(NumberTask):
+class Regression(Pupil, NumberTask):
     """Give a number to a text, or to a pair of texts read together.
 
     Prefer it for ratings, urgency, scores of quality. Do not for the likeness of two texts where many pairs are to be
     compared later (`similarity` gives each text a vector).
 
     Formula: ``loss_i = d_i^2`` with ``d_i = (W dropout(h_i) + b) - (y_i - mean)/spread``, mean and standard deviation
-    of training; with `huber_delta`, ``2 delta |d_i| - delta^2`` where ``|d_i| > delta``.
+    of training; with `huber_delta`, ``2 delta |d_i| - delta^2`` where ``|d_i| > delta``. With a teacher and s of share,
+    ``(1 - s) loss_i + s loss'_i``, where loss'_i has the teacher's number in y_i's place.
 
     Shapes: output [sequence, 1].
 
     Options:
         max_length: tokens after which a text is cut (256).
-        pooling: "mean" of the tokens, or "first" token.
+        pooling: "mean" of the tokens, the "first" or "last" one; "auto" is the last of a decoder, else the mean.
         dropout: on the pooled vector, 0.1 as in BERT.
         huber_delta: distance, in standard deviations, beyond which an error counts by its size and no longer by its
             square, so that single far numbers pull less; null (default) squares all (1.35 is usual).
+        distillation: `teacher`, the folder of a finished run with a task that gives numbers of the same meaning;
+            `task`, its name (by default this task's); `share` (0.5), what the teacher has of the loss; null for none.
 
     Errors: `DataError` where all training numbers are the same.
 
@@ -48,16 +53,19 @@ class Regression(NumberTask):
     optional_columns = {"text_pair": "a second text, read together with the first"}
     identity_columns = ("text", "text_pair")
     default_metrics = ("pearson", "spearman", "mse")
+    taught_by = Distillation
 
     def __init__(
         self,
         *,
         max_length: int = 256,
-        pooling: Pooling = "mean",
+        pooling: Pooling = "auto",
         dropout: float = 0.1,
         huber_delta: HuberDelta = None,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__(max_length=max_length)
+        self.learn_from(distillation)
         self.pooling = pooling
         self.dropout = dropout
         self.huber_delta = huber_delta
@@ -74,11 +82,27 @@ class Regression(NumberTask):
 
     def head(self, width: int) -> nn.Module:
         """Make the linear map from the pooled vector to one number."""
-        return PooledHead(width, 1, self.pooling, self.dropout)
+        return PooledHead(width, 1, settled(self.pooling, self.family), self.dropout)
+
+    def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
+        """Give ``number`` [item] float32, on the scale of training, and ``teacher`` [item, 1] where there is one."""
+        return {**super().targets(items, tokens), **self.lessons(items)}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the squared error of each item in standard deviations, with straight tails if asked for: [item]."""
-        return squared(output[:, 0] - targets["number"], self.huber_delta)
+        """Give the squared error of each item in standard deviations, with straight tails if asked for: [item].
+
+        Where there is a teacher, the distance from its number has a share.
+        """
+        hard = squared(output[:, 0] - targets["number"], self.huber_delta)
+        if LESSON not in targets:
+            return hard
+        return self.blended(hard, squared(output[:, 0] - targets[LESSON][:, 0], self.huber_delta))
+
+    def lesson(self, teacher: Task, output: Floats, taught: Item, item: Item) -> Floats:
+        """Give the teacher's number on this task's scale: [1, 1]."""
+        assert isinstance(teacher, NumberTask)
+        number = float(output[0, 0]) * teacher.spread + teacher.mean
+        return np.array([[self.scaled(number)]], dtype=np.float32)
 
     def scaled(self, number: float) -> float:
         """Give a number in standard deviations from the mean of training."""

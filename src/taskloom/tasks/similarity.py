@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taskloom.tasks import Floats
-from taskloom.tasks._heads import Pooling, VectorHead
+from taskloom.tasks._heads import Pooling, VectorHead, settled
 from taskloom.tasks._losses import HuberDelta, squared
 from taskloom.tasks._number import NumberTask, rounded
 from taskloom.tasks._text import encode_texts, item_of, number_fault, text_fault
@@ -34,7 +34,7 @@ class Similarity(NumberTask):
 
     Options:
         max_length: tokens after which each text is cut (256).
-        pooling: "mean" of the tokens, or "first" token.
+        pooling: "mean" of the tokens, the "first" or "last" one; "auto" is the last of a decoder, else the mean.
         huber_delta: distance, in standard deviations, beyond which an error counts by its size and no longer by its
             square, so that single far numbers pull less; null (default) squares all (1.35 is usual).
 
@@ -52,7 +52,7 @@ class Similarity(NumberTask):
     identity_columns = ("text", "text_pair")
     default_metrics = ("spearman", "pearson")
 
-    def __init__(self, *, max_length: int = 256, pooling: Pooling = "mean", huber_delta: HuberDelta = None) -> None:
+    def __init__(self, *, max_length: int = 256, pooling: Pooling = "auto", huber_delta: HuberDelta = None) -> None:
         super().__init__(max_length=max_length)
         self.pooling = pooling
         self.huber_delta = huber_delta
@@ -71,7 +71,7 @@ class Similarity(NumberTask):
 
     def head(self, width: int) -> nn.Module:
         """Pool each sequence; there is nothing to learn in the head."""
-        return VectorHead(self.pooling)
+        return VectorHead(settled(self.pooling, self.family))
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Give the squared error of each item's cosine, in standard deviations of the wanted cosines: [item].

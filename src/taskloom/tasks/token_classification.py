@@ -7,21 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taskloom.tasks import Floats
+from taskloom.tasks import Floats, Task
 from taskloom.tasks._heads import TokenHead, padded
 from taskloom.tasks._labels import LabelledTask
-from taskloom.tasks._losses import IGNORED, ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
+from taskloom.tasks._losses import ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
+from taskloom.tasks._soft import LESSON, Pupil, SoftDistillation, divergence, has_lessons, other_labels, reordered
 from taskloom.tasks._text import item_of, sequence_of
-from taskloom.types import Item, Prediction, Row
+from taskloom.types import IGNORED, Item, Prediction, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-class TokenClassification(LabelledTask):
+class TokenClassification(Pupil, LabelledTask):
     """Give every token of a sentence a tag: entities, slots, parts of speech.
 
     Prefer it where the answer lies in the text and its kinds are known. Do not where a question asks for one place
@@ -29,6 +31,8 @@ class TokenClassification(LabelledTask):
 
     Formula: ``loss_i = mean_w -log softmax(W dropout(h_w) + b)[tag_w]`` over the words w of example i; a word is read
     at its first sub-word piece. The options of the loss put another form in the logarithm's place, and a weight before.
+    With a teacher of logits t_w, s of share and T of temperature, the mean is over ``(1 - s) loss_w + s T^2
+    KL(softmax(t_w / T) || softmax(z_w / T))``, z_w the logits.
 
     Shapes: output [sequence, token, label].
 
@@ -41,12 +45,16 @@ class TokenClassification(LabelledTask):
         noise_robustness: q of the loss that bounds what a wrongly tagged word can cost (0: no bound; 0.7 in the paper).
         class_weights: "balanced" (``n / (L n_c)`` over the L tags: rare ones count more, all together as much as
             before), or a mapping of tags to weights, of which only the proportions matter; null (default) for none.
+        distillation: `teacher`, the folder of a finished run with a task of the same tags; `task`, its name (by
+            default this task's); `temperature` (2.0); `share` (0.5), what the teacher has of the loss; null for none.
+            Words that the teacher cuts off are learned from their tags alone.
 
     Errors: `DataError` where training has fewer than two tags, or `class_weights` names another; `ConfigError` where
     `noise_robustness` stands beside another form.
 
     Papers: Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002; Zhang and Sabuncu, Generalized Cross Entropy
-    Loss, NeurIPS 2018, arXiv:1805.07836.
+    Loss, NeurIPS 2018, arXiv:1805.07836; Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015,
+    arXiv:1503.02531.
 
     Golden example: rows {"tokens": ["to", "New", "York"], "tags": ["O", "B-city", "I-city"]}.
     """
@@ -67,9 +75,11 @@ class TokenClassification(LabelledTask):
         focal_gamma: FocalGamma = 0.0,
         noise_robustness: NoiseRobustness = 0.0,
         class_weights: ClassWeights = None,
+        distillation: SoftDistillation | None = None,
     ) -> None:
         form = LabelLoss(label_smoothing, focal_gamma, noise_robustness)
         super().__init__(max_length=max_length, form=form, class_weights=class_weights)
+        self.learn_from(distillation)
         self.scheme = scheme
         self.dropout = dropout
 
@@ -125,14 +135,44 @@ class TokenClassification(LabelledTask):
         return TokenHead(width, len(self.labels), self.dropout)
 
     def targets(self, items: Sequence[Item], tokens: int) -> dict[str, Tensor]:
-        """Give ``tags`` [item, token] int64, -100 where no loss is formed."""
-        return {"tags": padded([item["tags"] for item in items], tokens, IGNORED)}
+        """Give ``tags`` [item, token] int64, -100 where no loss is formed.
+
+        Where there is a teacher, also ``teacher`` [item, token, label], not a number where it says nothing.
+        """
+        tags = {"tags": padded([item["tags"] for item in items], tokens, IGNORED)}
+        if self.distillation is None or not has_lessons(items):
+            return tags
+        said = torch.full((len(items), tokens, len(self.labels)), float("nan"))
+        for index, item in enumerate(items):
+            said[index, item["positions"]] = torch.from_numpy(np.asarray(item[LESSON], dtype=np.float32))
+        return {**tags, LESSON: said}
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Give the mean over each item's words of the cross-entropy, or of the form that was asked for: [item]."""
+        """Give the mean over each item's words of the cross-entropy, or of the form that was asked for: [item].
+
+        Where there is a teacher, what differs from its answer has a share.
+        """
         tags = targets["tags"]
         each = self.form(output, tags, self.weights_for(output))
+        if LESSON in targets:
+            heard = ~targets[LESSON].isnan().any(dim=-1) & (tags != IGNORED)
+            soft = divergence(output, targets[LESSON].nan_to_num(), self.temperature)
+            each = torch.where(heard, self.blended(each, soft), each)
         return each.sum(dim=1) / (tags != IGNORED).sum(dim=1).clamp(min=1)
+
+    def objection(self, teacher: Task) -> tuple[str, str] | None:
+        """Refuse a teacher of another type, or of other tags."""
+        return super().objection(teacher) or other_labels(self.labels, getattr(teacher, "labels", ()))
+
+    def lesson(self, teacher: Task, output: Floats, taught: Item, item: Item) -> Floats:
+        """Give the teacher's logits of each word that this task reads, whatever pieces either sees: [word, label]."""
+        assert isinstance(teacher, LabelledTask)
+        said = np.full((len(item["words"]), len(self.labels)), np.nan, dtype=np.float32)
+        place_of = dict(zip(taught["words"], taught["positions"], strict=True))
+        for place, word in enumerate(item["words"]):
+            if word in place_of:
+                said[place] = reordered(output[0][place_of[word]], self.labels, teacher.ids)
+        return said
 
     def terms(self, targets: Mapping[str, Tensor]) -> Tensor:
         """Count each item's labelled words: [item]."""

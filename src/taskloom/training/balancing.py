@@ -44,6 +44,7 @@ class Balancing:
         check_gradients: whether the first step that is split is held against separate passes.
         tell: says something to the user.
         probe: gives each task's loss on a batch of validation rows (optimizer step); None where there are none.
+        extra: gives what the last forward pass adds to the tasks' losses; a chunk's counts by its items.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Balancing:
         check_gradients: bool = True,
         tell: Callable[[str], None] = lambda text: None,
         probe: Probe | None = None,
+        extra: Callable[[], Tensor | None] = lambda: None,
     ) -> None:
+        self.extra = extra
         self.balancer = balancer
         self.objective = objective
         self.record_steps = record_steps
@@ -95,6 +98,10 @@ class Balancing:
     def backward(self, chunk: Chunk, sums: Mapping[str, Tensor], backward: Backward) -> None:
         """Run the backward pass of a chunk."""
         assert self.step is not None
+        extra = self.extra()
+        if extra is not None:
+            rows = sum(len(part.sizes) for part in chunk.parts.values())
+            backward = with_extra(backward, extra * (rows / (sum(self.objective.expected.values()) or rows)))
         self.step.backward(sums, backward, self.objective.normaliser, self.objective.counts(chunk))
 
     def close(self, step: int) -> BalancedStep:
@@ -175,7 +182,8 @@ class Balancing:
             for name, part in chunk.parts.items():
                 for row in chunk.packing.rows[part.sequences].tolist():
                     tasks[row], items[row] = self._numbers[name], chunk.packing.halves[row]
-            return tasks, chunk.inputs, items
+            # Labels of words have a row for each sequence, and are read once the rows are laid out again.
+            return tasks, {key: value for key, value in chunk.inputs.items() if key != "labels"}, items
         item = 0
         for name, part in chunk.parts.items():
             places = iter(part.sequences.tolist())
@@ -195,6 +203,11 @@ class Balancing:
             where = f"tasks.{done.broken[0]}" if done.broken else "tasks"
             raise NonFiniteGradientError(Fault(where, "have a finite gradient", found, fix))
         self.tell(f"step {step + 1} was skipped: the gradient of {names} was not finite ({count} skipped so far)")
+
+
+def with_extra(backward: Backward, extra: Tensor) -> Backward:
+    """Have a backward pass lower something more; only where a step has but one."""
+    return lambda loss, **options: backward(loss + extra, **options)
 
 
 def loss_scale_is_one(step: BalancedStep) -> bool:
