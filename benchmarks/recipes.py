@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from taskloom.record import read_lines, write_text
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "recipes"))
 
-from pretrain import FamilyName, pretrain  # noqa: E402 - lies beside the recipes that it is for
+from pretrain import MINUTES, FamilyName, clock, minutes, note_minutes, pretrain  # noqa: E402 - lies beside the recipes that it is for
 
 FAMILIES: dict[str, FamilyName | None] = {"bert": None, "t5": "t5", "chat": "llama"}
 """Recipe -> the family of the backbone that is made for it; None where there is a real one."""
@@ -97,17 +96,17 @@ def alone(values: Mapping[str, Any], task: str) -> dict[str, Any]:
 def trained(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Train one run, unless it is finished; gives its scores, time, size and how many rows of each task it drew."""
     CONSOLE.rule(folder.name)
-    clock, started = folder / "minutes.json", time.perf_counter()
+    started = clock()
     run = taskloom.train(values, folder, console=CONSOLE)
-    if not clock.is_file():
-        write_text(clock, json.dumps(round((time.perf_counter() - started) / 60, 1)))
+    if not (folder / MINUTES).is_file():
+        note_minutes(folder, started)
     drawn = dict.fromkeys(values["tasks"], 0)
     for line in run.record.steps():
         for name, task in line.get("tasks", {}).items():
             drawn[name] += task.get("examples", 0)
     counts = run.loaded()[0].trained_parameters()
     return {
-        "minutes": json.loads(clock.read_text(encoding="utf-8")),
+        **minutes(folder),
         "scores": [score.as_row() for score in run.scores],
         "drawn": drawn,
         "parameters": {"backbone": counts.pop("backbone"), "trained": sum(counts.values())},
@@ -166,7 +165,7 @@ def main() -> None:
     page = taskloom.report([out / "joint", *(out / task for task in single)], out / "report.html")
     figures = {"recipe": name, "steps": values["training"]["max_steps"], "joint": joint, "single": single}
     figures["pretraining"] = made_of(values["model"]["name_or_path"]) if FAMILIES[name] else None
-    CONSOLE.print(table(figures))
+    CONSOLE.print(table(figures), width=130, crop=False)
     CONSOLE.print(f"Report: {page}")
     if not arguments.quick:
         command = f"python benchmarks/recipes.py {name} --data FOLDER"
@@ -178,8 +177,7 @@ def made_of(model: str) -> dict[str, Any]:
     run = taskloom.Run(Path(model).parent / "run")
     tokens = sum(task.get("tokens", 0) for line in run.record.steps() for task in line.get("tasks", {}).values())
     perplexity = {score.task: score.value for score in run.scores if score.metric == "perplexity"}
-    minutes = json.loads((Path(model).parent / "minutes.json").read_text(encoding="utf-8"))
-    return {"minutes": minutes, "steps": run.record.state.step, "tokens": tokens, "perplexity": perplexity}
+    return {**minutes(Path(model).parent), "steps": run.record.state.step, "tokens": tokens, "perplexity": perplexity}
 
 
 if __name__ == "__main__":

@@ -181,6 +181,48 @@ def sharing_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", place(result)])
 
 
+def spent(part: dict[str, Any]) -> str:
+    """Give the time that all cores together worked on something, or how long it took beside other work."""
+    known = part["processor_minutes"]
+    return f"{part['minutes']:g} (on the wall)" if known is None else f"{known:g}"
+
+
+def recipe_table(result: dict[str, Any]) -> str:
+    """Give each task's scores in the joint run and alone, with the difference of the two."""
+    lines = [
+        "| task | test metric | joint | alone | difference | constant answer | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    joint = result["joint"]
+    for task, single in result["single"].items():
+        alone = {row["metric"]: row for row in single["scores"]}
+        for row in joint["scores"]:
+            if row["task"] == task:
+                shown = [
+                    f"{each['value']:.3f} ({each['low']:.3f} … {each['high']:.3f})"
+                    for each in (row, alone[row["metric"]])
+                ]
+                gap = "{:+.3f} ({:+.3f} … {:+.3f})".format(*single["differences"][row["metric"]])
+                baseline = "" if row["baseline"] is None else f"{row['baseline']:.3f}"
+                lines.append(f"| {task} | {row['metric']} | {' | '.join(shown)} | {gap} | {baseline} | {row['n']} |")
+    size, trained = (joint["parameters"][key] / 1e6 for key in ("backbone", "trained"))
+    rows = ", ".join(f"{count:,} of `{task}`" for task, count in joint["drawn"].items())
+    minutes = ", ".join(f"`{task}` {spent(single)}" for task, single in result["single"].items())
+    lines += [
+        "",
+        f"One seed, {result['steps']} steps; rows drawn: {rows}. {size:.1f} M parameters, {trained:.1f} M trained. "
+        f"Processor minutes: joint {spent(joint)}; alone {minutes}.",
+    ]
+    if result["pretraining"]:
+        made = result["pretraining"]
+        foretold = ", ".join(f"{task} {value:.0f}" for task, value in made["perplexity"].items())
+        lines[-1] += (
+            f" The backbone is a stand-in: pretrained here in {spent(made)} processor minutes ({made['steps']} steps, "
+            f"{made['tokens'] / 1e6:.2f} M tokens; perplexity {foretold})."
+        )
+    return "\n".join([*lines, "", place(result)])
+
+
 def methods_table() -> str:
     """Give every balancing method with what it looks at."""
     own = {path.stem for path in (ROOT / "src" / "taskloom" / "balance").glob("[!_]*.py")}

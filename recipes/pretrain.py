@@ -46,6 +46,8 @@ STEPS = 300
 LIMIT_JUDGED = 60
 """Texts of each data set that a validation or test split keeps: enough for a curve."""
 
+MINUTES = "minutes.json"
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -171,7 +173,7 @@ def pretrain(
     finished = out / "model"
     if finished.is_dir():
         return finished
-    started, texts = time.perf_counter(), texts_of(data)
+    started, texts = clock(), texts_of(data)
     if not texts:
         raise SystemExit(f"`--data` should hold one of {', '.join(TEXTS)} at least. Found none in {data}.")
     tokenizer = t5_tokenizer(texts) if family == "t5" else llama_tokenizer(texts)
@@ -195,10 +197,27 @@ def pretrain(
         for name, splits in texts.items()
     }
     run = taskloom.train(config, out / "run", rows=rows, console=console)
-    write_text(out / "minutes.json", json.dumps(round((time.perf_counter() - started) / 60, 1)))
+    note_minutes(out, started)
     shutil.copytree(run.record.model / "backbone", out / "unfinished", dirs_exist_ok=True)
     (out / "unfinished").rename(finished)
     return finished
+
+
+def clock() -> tuple[float, float]:
+    """Give the time on the wall and that of this process's own work, which other work beside it does not lengthen."""
+    return time.perf_counter(), time.process_time()
+
+
+def note_minutes(folder: Path, started: tuple[float, float]) -> None:
+    """Write how long something took since `started`."""
+    spent = [round((now - then) / 60, 1) for now, then in zip(clock(), started, strict=True)]
+    write_text(folder / MINUTES, json.dumps(dict(zip(("minutes", "processor_minutes"), spent, strict=True))))
+
+
+def minutes(folder: Path) -> dict[str, float | None]:
+    """Read what `note_minutes` wrote."""
+    read_back: dict[str, float | None] = json.loads((folder / MINUTES).read_text(encoding="utf-8"))
+    return read_back
 
 
 def _training(texts: Texts) -> Iterator[str]:

@@ -82,7 +82,8 @@ class Writer:
         if any(constraint is not None for constraint in allowed):
             options["logits_processor"] = [ConstraintProcessor(allowed, begun, task.max_new_tokens, task.num_beams)]
         self.model.route(name, len(prompts))
-        found: Tensor = backbone.generate(input_ids=ids, attention_mask=mask, **options)
+        with self.model.adapted(name):
+            found: Tensor = backbone.generate(input_ids=ids, attention_mask=mask, **options)
         return [[int(each) for each in row[begun:]] for row in found.cpu()]
 
     def _filled(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:

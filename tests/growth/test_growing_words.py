@@ -11,9 +11,9 @@ import torch
 import transformers
 from growth_tools import lora, run_of, topics
 
-from taskloom.errors import ConfigError
 from taskloom.growth import add_task, proof
 from taskloom.model import load_model
+from taskloom.model.multitask import unwrapped
 from taskloom.run import train
 
 pytest_plugins = ("growth_fixtures",)
@@ -71,14 +71,27 @@ def test_written_texts_are_the_same_after_a_reader_with_its_own_adapter_was_adde
     ]
 
 
-def test_a_writer_is_trained_on_by_replay_and_refused_an_adapter_of_its_own(writing_run: Path) -> None:
+def test_a_writer_writes_through_an_adapter_of_its_own(writing_run: Path) -> None:
+    request = {"tasks": {"second": text_task(writing_run.parent, prefix="again: ")}, "own_adapter": {"r": 2}}
+    grown = add_task(writing_run, request)
+    tasks = json.loads((grown.folder / proof.FILE).read_text())["tasks"]
+    assert list(tasks) == ["intent", "reply"]
+    assert all(each["same"] for each in tasks.values())
+    model, _, _ = load_model(grown.folder / "model")
+    seen: list[list[str]] = []
+    backbone: Any = unwrapped(model.backbone)
+    layer: Any = next(each for each in backbone.modules() if "own-second" in getattr(each, "lora_A", {}))
+    layer.register_forward_hook(lambda *_: seen.append(list(layer.active_adapters)))
+    grown._loaded = (model, *grown.loaded()[1:])
+    for name, active in (("second", ["default", "own-second"]), ("reply", ["default"])):
+        seen.clear()
+        grown.predict(name, [{"source": "parcel number 3"}])
+        assert seen
+        assert all(each == active for each in seen)
+
+
+def test_a_writer_is_trained_on_by_replay(writing_run: Path) -> None:
     request = {"tasks": {"second": text_task(writing_run.parent, prefix="again: ")}}
-    with pytest.raises(ConfigError) as error:
-        add_task(writing_run, {**request, "own_adapter": {}})
-    assert str(error.value) == (
-        "`own_adapter` should be left out for a task that writes its answers. Found `own_adapter` for `second`. "
-        "Leave it out, or train the shared adapter on by `gentle`."
-    )
     grown = add_task(writing_run, {**request, "gentle": "replay"})
     model, tasks, _ = load_model(grown.folder / "model")
     assert list(tasks) == ["intent", "reply", "second"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
-from writing_tools import lines_of, results_of, row_of, run_of, save_backbone, steps_of, write_rows
+from writing_tools import BreaksOff, lines_of, results_of, row_of, run_of, save_backbone, steps_of, write_rows
 
 import taskloom.reports
 from taskloom.config import load_config
@@ -80,17 +79,6 @@ def finished(folder: Path, values_of: Callable[..., dict[str, Any]]) -> Callable
 def trained(run: Path) -> list[dict[str, Any]]:
     """Give the lines of steps, without those of evaluations."""
     return [line for line in steps_of(run) if "tasks" in line]
-
-
-class BreaksOff(transformers.TrainerCallback):
-    """Fails when a step begins."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step + 1 == self.step:
-            raise ArithmeticError("broken off")
 
 
 @pytest.mark.parametrize(("family", "way"), CASES)

@@ -163,10 +163,6 @@ def _refuse(base: Base, request: Request, init_from: str | None) -> None:
         found = f"`{request.alone.tasks[request.name].type}` on a run that has loaded none"
         fix = "Train a run with a task that reads words, and add to that"
         raise ModelError(Fault(where, "be one that needs no language head", found, fix))
-    if kind.generates and request.own_adapter:
-        found = f"`own_adapter` for `{request.name}`"
-        fix = "Leave it out, or train the shared adapter on by `gentle`"
-        raise ConfigError(Fault("own_adapter", "be left out for a task that writes its answers", found, fix))
     if base.model.routing is not None and init_from == AUTO:
         found, fix = f"`{AUTO}` with `model.sharing`", f"Name one of {listed(list(base.tasks))}"
         raise ConfigError(Fault("--init-from", "name a task where tasks have parts of a scheme", found, fix))

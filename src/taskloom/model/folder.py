@@ -106,6 +106,9 @@ def save_model(
         # peft would look on the hub whether the vocabulary has grown; it never has.
         extra = {"save_embedding_layers": False} if section.adapter else {}
         model.backbone.save_pretrained(str(place), safe_serialization=True, **extra)  # type: ignore[operator]
+    # How the last call cut and padded is no part of a tokenizer, and a run that is taken up may have made no call.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(str(place))
     weights = {key: value.detach().cpu().contiguous() for key, value in model.heads.state_dict().items()}
     save_file(weights, str(folder / HEADS), metadata={"format": "pt"})

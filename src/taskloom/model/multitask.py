@@ -81,13 +81,13 @@ def own_adapter(task: str) -> str:
     return f"own-{task}"
 
 
-def tasks_of_rows(chunk: Chunk, tasks: Sequence[str]) -> list[int]:
-    """Give the number of each row's task."""
+def tasks_of_rows(chunk: Chunk, number_of: Mapping[str, int]) -> list[int]:
+    """Give the number of each row's task; a task that shares another's head goes through that one's parts."""
     found = [0] * chunk.inputs["input_ids"].shape[0]
     for name, part in chunk.parts.items():
         rows = part.sequences if chunk.packing is None else chunk.packing.rows[part.sequences]
         for row in rows.tolist():
-            found[row] = tasks.index(name)
+            found[row] = number_of[name]
     return found
 
 
@@ -211,7 +211,9 @@ class MultiTaskModel(nn.Module):
             task name -> output [sequence, ...], sequences in the order of the task's items.
         """
         if self.routing is not None:
-            self.routing.rows(tasks_of_rows(chunk, self.routing.tasks))
+            places = {name: number for number, name in enumerate(self.routing.tasks)}
+            places |= {name: places[owner] for name, owner in self.sharers.items()}
+            self.routing.rows(tasks_of_rows(chunk, places))
         hidden, mask = self.hidden(chunk), chunk.mask
         losses = self._losses(hidden, chunk) if "labels" in chunk.inputs else hidden
         outputs = {}
@@ -241,7 +243,7 @@ class MultiTaskModel(nn.Module):
     def route(self, name: str, rows: int) -> None:
         """Say that the next rows, so many, are all of one task; without a sharing scheme it makes no difference."""
         if self.routing is not None:
-            self.routing.rows([self.routing.tasks.index(name)] * rows)
+            self.routing.rows([self.routing.tasks.index(self.sharers.get(name, name))] * rows)
 
     def shared_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Give the backbone's parameters by name, without those that are one task's own."""
