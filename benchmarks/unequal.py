@@ -1,6 +1,6 @@
 """A task of 100 rows beside one of 10,000: what each mixture makes of both, all else alike.
 
-    python benchmarks/unequal.py            # all mixtures, 3 paired seeds; about ten minutes on 2 cores
+    python benchmarks/unequal.py            # all mixtures, 3 paired seeds; a quarter of an hour on 2 cores
     python benchmarks/unequal.py --seeds 1 --mixtures uniform temperature
 
 Each run trains one encoder on slots (small) and intents (large) of the generated help desk for the same optimizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from family_tokenizers import tokenizer_of
 from taskloom.cli import main
 from taskloom.config.document import dump
 from taskloom.model.bundled import BUNDLED_NAME
@@ -165,25 +167,87 @@ def test_a_label_that_only_validation_has(values: dict[str, Any], refused: Calla
 # --- the backbone -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "words"), [("GPT2", "a decoder (gpt2)"), ("T5", "an encoder-decoder (t5)")])
-@pytest.mark.parametrize("command", ["train", "check"])
-def test_a_backbone_that_is_no_encoder(
-    kind: str,
-    words: str,
-    command: str,
-    values: dict[str, Any],
-    refused: Callable[..., str],
-    tiny_tokenizer: Path,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    """The folder of a decoder that is refused before its weights are looked for: a configuration and a tokenizer."""
     import transformers
 
-    getattr(transformers, f"{kind}Config")().save_pretrained(tmp_path / "backbone")
-    transformers.AutoTokenizer.from_pretrained(tiny_tokenizer).save_pretrained(tmp_path / "backbone")
-    values["model"]["name_or_path"] = str(tmp_path / "backbone")
-    assert refused(values, command=command) == (
-        f"`model.name_or_path` should be an encoder. Found `TMP/backbone`, {words}. "
-        f"Take one such as `{BUNDLED_NAME}`, `google-bert/bert-base-uncased` or `FacebookAI/roberta-base`."
+    tokenizer = copy.deepcopy(tokenizer_of("decoder"))
+    tokenizer.chat_template = None
+    transformers.LlamaConfig(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "decoder")
+    tokenizer.save_pretrained(tmp_path / "decoder")
+    return tmp_path / "decoder"
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_task_type_that_an_encoder_cannot_do(
+    command: str, values: dict[str, Any], refused: Callable[..., str], tiny_encoder: Path
+) -> None:
+    values["tasks"]["intent"]["type"] = "text_to_text"
+    values["tasks"]["urgency"]["type"] = "chat"
+    assert refused(values, command=command).splitlines() == [
+        f"run.yaml:10: `tasks.intent.type` should be what the backbone can do. Found `text_to_text` in an encoder "
+        f"(`{tiny_encoder}`). It can be trained in a decoder or an encoder-decoder.",
+        f"run.yaml:14: `tasks.urgency.type` should be what the backbone can do. Found `chat` in an encoder "
+        f"(`{tiny_encoder}`). It can be trained in a decoder.",
+    ]
+
+
+def test_a_task_type_that_a_decoder_cannot_do(
+    values: dict[str, Any], refused: Callable[..., str], decoder: Path
+) -> None:
+    values["model"]["name_or_path"] = str(decoder)
+    values["tasks"]["intent"]["type"] = "masked_language_modelling"
+    assert refused(values) == (
+        "run.yaml:10: `tasks.intent.type` should be what the backbone can do. Found `masked_language_modelling` in a "
+        "decoder (`TMP/decoder`). It can be trained in an encoder."
+    )
+
+
+def test_a_chat_without_a_chat_template(
+    values: dict[str, Any], refused: Callable[..., str], decoder: Path, tmp_path: Path
+) -> None:
+    values["model"]["name_or_path"] = str(decoder)
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello you"}]
+    data = write(tmp_path / "turns", train=[{"messages": turns}] * 4)
+    values["tasks"]["intent"] |= {"type": "chat", "data": data}
+    assert refused(values) == (
+        "`chat_template` should be given where the tokenizer has none. Found none. "
+        "Write `chat_template`, the path of a Jinja file or its text, or choose an instruction-tuned model."
+    )
+
+
+def test_the_first_token_of_a_decoder(values: dict[str, Any], refused: Callable[..., str], decoder: Path) -> None:
+    values["model"]["name_or_path"] = str(decoder)
+    values["tasks"]["urgency"]["pooling"] = "first"
+    assert refused(values) == (
+        "`tasks.urgency.pooling` should be a token that has read the text. Found `first` in a decoder. "
+        "Write `last`, or leave it out."
+    )
+
+
+# --- what is trained of it ----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_sharing_scheme(values: dict[str, Any], refused: Callable[..., str]) -> None:
+    values["model"] = {"name_or_path": values["model"]["name_or_path"], "sharing": {"scheme": "mtl_lra"}}
+    assert refused(values) == (
+        "run.yaml:4: `model.sharing.scheme` should be a sharing scheme that Taskloom has. Found `mtl_lra`. "
+        "Did you mean `mtl_lora`?"
+    )
+
+
+def test_a_sharing_scheme_of_no_experts(values: dict[str, Any], refused: Callable[..., str]) -> None:
+    sharing = {"scheme": "experts", "experts": 0}
+    values["model"] = {"name_or_path": values["model"]["name_or_path"], "sharing": sharing}
+    assert refused(values) == "run.yaml:5: `model.sharing.experts` should be at least 1. Found `0`."
+
+
+def test_a_sharing_scheme_beside_an_adapter(values: dict[str, Any], refused: Callable[..., str]) -> None:
+    values["model"]["sharing"] = {"scheme": "shared_and_task"}
+    assert refused(values) == (
+        "run.yaml:9: `model.sharing` should stand without `model.adapter`. Found both. "
+        "Leave out `model.adapter`; a scheme has `r` and its other settings among its own options."
     )
 
 

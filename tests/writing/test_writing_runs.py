@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from writing_tools import BreaksOff, lines_of, results_of, row_of, run_of, save_backbone, steps_of, write_rows
 
 import taskloom.reports
@@ -182,6 +184,26 @@ def test_packed_rows_of_a_decoder_that_writes_have_the_losses_of_rows_apart(
         losses = {name: task["loss"] for name, task in one["tasks"].items()}
         assert losses == pytest.approx({name: task["loss"] for name, task in other["tasks"].items()}, rel=1e-4)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+def test_a_tokenizer_without_a_token_to_fill_up_with_serves_all_the_same(
+    folder: Path, finished: Callable[..., Path], values_of: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """What fills up is seen by nothing, so the end of a text does as well as a token of its own."""
+    values = values_of("decoder", "lora-equal")
+    shutil.copytree(folder / "decoder", tmp_path / "decoder")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "decoder")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "decoder")
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "decoder").pad_token_id is None
+    values["model"]["name_or_path"] = str(tmp_path / "decoder")
+    run, usual = train(values, tmp_path / "run"), Run(finished("decoder", "lora-equal"))
+    assert trained(run.folder) == trained(usual.folder)
+    for name in KINDS["decoder"]:
+        lines, others = (lines_of(each.folder / "predictions" / "test" / f"{name}.jsonl") for each in (run, usual))
+        assert lines == others
+    rows = [{"source": text} for text in ("take 1", "take 200 to San Francisco")]
+    assert run.predict("reply", rows) == usual.predict("reply", rows)
 
 
 @pytest.mark.parametrize("beams", [1, 3])

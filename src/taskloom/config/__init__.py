@@ -14,7 +14,7 @@ from taskloom.config.curriculum import curriculum_faults
 from taskloom.config.document import Document, document_of, dump, override, parse_document, read_document
 from taskloom.config.faults import to_faults, unknown_key
 from taskloom.config.options import options_of, refused_options, without_gradient
-from taskloom.config.parts import checked_adapter, checked_sharing
+from taskloom.config.parts import checked_adapter, checked_sharing, quantization_faults
 from taskloom.config.policies import checked_policies
 from taskloom.config.schema import (
     BALANCE_ROOM,
@@ -162,6 +162,7 @@ def _check(document: Document) -> Config:
     model = values.get("model")
     adapter = checked_adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
     sharing = checked_sharing(model, special["tasks"], document, faults) if isinstance(model, dict) else None
+    faults += quantization_faults(model, document) if isinstance(model, dict) else []
     if faults or not isinstance(base, ConfigBase):
         raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
     base.model.adapter, base.model.sharing = adapter, sharing

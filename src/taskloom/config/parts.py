@@ -68,6 +68,16 @@ def checked_sharing(
     return _scheme(section, list(tasks) if isinstance(tasks, dict) else [], document, source, faults)
 
 
+def quantization_faults(model: Mapping[str, Any], document: Document) -> list[Fault]:
+    """Refuse a quantised backbone that nothing is trained beside: its own weights cannot be."""
+    wanted = model.get("quantization")
+    if wanted is None or model.get("adapter") is not None:
+        return []
+    source = document.source(("model", "quantization"))
+    fix = "Write `adapter: lora`, or leave out `quantization`"
+    return [Fault("model.quantization", "stand beside `model.adapter`", f"`{wanted}` without one", fix, source)]
+
+
 def _scheme(
     section: dict[str, Any], tasks: list[str], document: Document, source: str, faults: list[Fault]
 ) -> dict[str, Any] | None:

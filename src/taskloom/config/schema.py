@@ -42,6 +42,9 @@ class ModelSection(Section):
     name_or_path: str = Field(min_length=1, description="A folder, or a name on the Hugging Face hub.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="Of the stored weights.")
+    quantization: Literal["nf4", "int8"] | None = Field(
+        default=None, description="Load the frozen backbone in 4 or 8 bits, by bitsandbytes; beside an adapter alone."
+    )
     attn_implementation: str | None = Field(default=None, description="As in transformers: sdpa, eager, …")
     trust_remote_code: bool = Field(default=False, description="Runs code from the hub; leave it off.")
     head_learning_rate: float | None = Field(

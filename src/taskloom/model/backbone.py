@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
-from taskloom.errors import Fault, ModelError, listed, nearest, said
+from taskloom.errors import Fault, MissingExtraError, ModelError, listed, nearest, said
 from taskloom.model.bundled import BUNDLED_NAME, bundled_folder
 from taskloom.model.families import PEFT_TASKS, class_for, family_of
 
@@ -82,6 +83,8 @@ def load_backbone(section: ModelSection, *, words: bool = False) -> nn.Module:
     arguments: dict[str, Any] = {"dtype": getattr(torch, section.dtype), "use_safetensors": True}
     if section.attn_implementation:
         arguments["attn_implementation"] = section.attn_implementation
+    if section.quantization:
+        arguments["quantization_config"] = quantised(section.quantization)
     loader = class_for(config, words=words)
     model_class = loader._model_mapping.get(type(config), None)
     if model_class and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
@@ -92,6 +95,21 @@ def load_backbone(section: ModelSection, *, words: bool = False) -> nn.Module:
         _refuse_random_head(section, sorted(told["missing_keys"]))
     loaded: nn.Module = backbone
     return loaded
+
+
+def quantised(kind: str) -> Any:
+    """Give transformers' settings of a backbone in 4 bits (NF4, doubly quantised) or 8.
+
+    Raises:
+        MissingExtraError: bitsandbytes is not installed.
+
+    Paper: Dettmers et al., QLoRA, 2023, arXiv:2305.14314.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "quantize", f"load a backbone in `{kind}`")
+    if kind == "int8":
+        return transformers.BitsAndBytesConfig(load_in_8bit=True)
+    return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 
 
 def _refuse_random_head(section: ModelSection, missing: list[str]) -> None:
@@ -128,6 +146,8 @@ def add_adapter(
         task = PEFT_TASKS[family] if words or family == "encoder_decoder" else "FEATURE_EXTRACTION"
         config = peft.get_peft_config({"peft_type": kind.upper(), "task_type": task, **fields})
         with _quiet():
+            if getattr(backbone, "is_quantized", False):  # norms and tables in single precision, as QLoRA has them
+                backbone = peft.prepare_model_for_kbit_training(backbone, use_gradient_checkpointing=False)
             wrapped = peft.get_peft_model(backbone, config)
     except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
         raise ModelError(_adapter_fault(backbone, fields, error)) from error
