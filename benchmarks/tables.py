@@ -181,6 +181,37 @@ def sharing_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", place(result)])
 
 
+def case_studies_table(results: dict[str, dict[str, Any]]) -> str:
+    """Give each task's own score in the joint run of every recipe, and alone."""
+    lines = [
+        "Three case studies, each task jointly and alone with the same rows ([all figures](docs/recipes.md)). "
+        + STAND_IN,
+        "",
+        "| backbone | task | test metric | joint | alone | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        for task, single in result["single"].items():
+            own = single["scores"][0]
+            row = next(
+                row for row in result["joint"]["scores"] if (row["task"], row["metric"]) == (task, own["metric"])
+            )
+            gap = "{:+.3f} ({:+.3f} … {:+.3f})".format(*single["differences"][own["metric"]])
+            lines.append(
+                f"| {BACKBONES[name]} | {task} | {own['metric']} | {row['value']:.3f} | {own['value']:.3f} | {gap} |"
+            )
+    return "\n".join(lines)
+
+
+BACKBONES = {"bert": "MiniLM", "t5": "T5, stand-in", "chat": "Llama, stand-in"}
+"""Recipe -> what its backbone is, in the order of the pages."""
+
+STAND_IN = (
+    "A stand-in is a model of a few million parameters, pretrained here in minutes, since no pretrained one comes in a "
+    "package: it shows that the way works and not what such models reach."
+)
+
+
 def spent(part: dict[str, Any]) -> str:
     """Give the time that all cores together worked on something, or how long it took beside other work."""
     known = part["processor_minutes"]
@@ -293,6 +324,14 @@ def tables() -> Iterator[tuple[str, str, str]]:
     for name, (page, make) in TABLES.items():
         result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
         yield name, page, make(result)
+    studies = {}
+    for name in BACKBONES:
+        path = ROOT / "benchmarks" / "results" / f"recipe-{name}.json"
+        if path.is_file():
+            studies[name] = json.loads(path.read_text(encoding="utf-8"))
+            yield f"recipe-{name}", "docs/recipes.md", recipe_table(studies[name])
+    if studies:
+        yield "case-studies", "README.md", case_studies_table(studies)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 RECORD_STEPS = 10
 """How often conflict is recorded where a method or a policy looks at gradients and the run file says nothing of it."""
+
+WHOLE = 10**6
+"""A `max_length` that cuts nothing."""
+
+LIMIT_TOLD = 5
+"""How many rows that are too long are told of each task."""
 
 InMemory = Mapping[str, Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str, Any]]]]
 """Task name -> rows (all of them training rows), or split -> rows."""
@@ -191,6 +198,7 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
     corpora = load_corpora(config, tasks, rows or {})
     limit = getattr(tokenizer, "model_max_length", None)
     check_lengths(config, tasks, limit)
+    refuse_long(config, tasks, corpora, tokenizer)
     judged, items = {}, {}
     for name, task in tasks.items():
         items[name] = {
@@ -270,6 +278,34 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
     if faults:
         raise DataError(*faults)
     return corpora
+
+
+def refuse_long(
+    config: Config, tasks: Mapping[str, Task], corpora: Mapping[str, Corpus], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Refuse rows that would be cut, of tasks that ask for it.
+
+    Raises:
+        DataError: with the first such rows of every task, and how many there are.
+    """
+    faults: list[Fault] = []
+    for name, task in tasks.items():
+        if config.tasks[name].too_long == "cut" or task.windows:
+            continue
+        whole = copy.copy(task)
+        whole.max_length = WHOLE
+        found = [
+            (corpora[name].places[split][row], tokens)
+            for split, rows in corpora[name].splits.items()
+            for row, own in enumerate(whole.encode(rows, tokenizer))
+            if (tokens := max(len(ids) for item in own for ids in item["input_ids"])) > task.max_length
+        ]
+        requirement = f"have at most {task.max_length} tokens in task `{name}`"
+        more = f" ({len(found)} rows of the task are too long)" if len(found) > LIMIT_TOLD else ""
+        fix = f"Raise `max_length`, or write `too_long: cut`{more}"
+        faults += [Fault(place, requirement, str(tokens), fix) for place, tokens in found[:LIMIT_TOLD]]
+    if faults:
+        raise DataError(*faults)
 
 
 def _limit(corpus: Corpus, rows: int) -> None:

@@ -76,6 +76,9 @@ class TaskSection(Section):
     importance: float = Field(default=1.0, ge=0, description="How much its score counts in the composite score.")
     metrics: list[str] = Field(default_factory=list, description="The first is the task's score; default by type.")
     limit_rows: int | None = Field(default=None, gt=0, description="Use only the first rows of each split.")
+    too_long: Literal["cut", "refuse"] = Field(
+        default="cut", description="What becomes of a row with more tokens than `max_length`."
+    )
     per_device_train_batch_size: int | None = Field(
         default=None, gt=0, description="Rows in every batch, beside those that `mixture` gives the other tasks."
     )

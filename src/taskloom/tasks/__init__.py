@@ -40,6 +40,7 @@ class Task(ABC):
             log-likelihoods that the backbone's language head gives its labels.
         families: the backbones that it can be trained in.
         generates: whether its answers are generated, and `decode` is given texts in the outputs' place.
+        windows: whether a long text is read in several windows, so that nothing of it is cut.
         importance: weight in the composite score, where the run file says nothing.
 
     Attributes:
@@ -56,6 +57,7 @@ class Task(ABC):
     reads: ClassVar[Literal["hidden", "words"]] = "hidden"
     families: ClassVar[frozenset[Family]] = frozenset({"encoder", "decoder", "encoder_decoder"})
     generates: ClassVar[bool] = False
+    windows: ClassVar[bool] = False
     importance: ClassVar[float] = 1.0
 
     def __init__(self, *, max_length: int = 256) -> None:

@@ -31,6 +31,7 @@ class LanguageTask(WordsTask):
 
     columns = {"text": "the text"}
     predicts = "loss"
+    windows = True
     default_metrics = ("perplexity",)
 
     def __init__(self, *, max_length: int = 512) -> None:

@@ -68,6 +68,7 @@ class ExtractiveQa(Task):
     optional_columns = {"id": "the question's identifier"}
     identity_columns = ("context",)
     predicts = "text"
+    windows = True
     default_metrics = ("squad_f1", "exact_match")
 
     def __init__(
