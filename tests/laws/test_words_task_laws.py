@@ -30,6 +30,8 @@ WORDED: list[Any] = [
     if TASKS.load(name).reads == "words"
     for options in FORMS.get(name, [{}])
 ]
+FORETOLD = [case for case in WORDED if TASKS.load(case.values[0]).predicts == "loss"]
+"""Types that are judged by how well they foresee a text."""
 WRITING = [case for case in WORDED if TASKS.load(case.values[0]).generates]
 in_every_family = pytest.mark.parametrize(("name", "family", "options"), WORDED)
 where_it_writes = pytest.mark.parametrize(("name", "family", "options"), WRITING)
@@ -256,6 +258,19 @@ def test_answers_of_words_are_read_by_the_tasks_metrics(name: str, family: Famil
         references = [task.reference(row) for row in rows]
         for metric in task.default_metrics:
             assert np.isfinite(METRICS.load(metric)().score(values, references))
+
+
+@pytest.mark.parametrize(("name", "family", "options"), FORETOLD)
+def test_what_a_text_costs_is_what_its_learned_tokens_cost(name: str, family: Family, options: dict[str, Any]) -> None:
+    task = fitted(name, family, max_length=48, **options)
+    for row, items in zip(rows_of(name), encoded(task, rows_of(name)), strict=True):
+        width = width_of(items)
+        targets, outputs = task.targets(items, width), costs(items, width)
+        # A head's outputs stand beside every place, also beside those that nothing is learned at.
+        value = task.decode(row, items, [(1 + outputs[at : at + 1]).numpy() for at in range(len(items))]).value
+        terms = task.terms(targets)
+        assert value["tokens"] == int(terms.sum())
+        assert value["nll"] == pytest.approx(float((terms * (1 + task.loss(outputs, targets))).sum()))
 
 
 @where_it_writes

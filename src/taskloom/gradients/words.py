@@ -77,18 +77,22 @@ class _LabelLosses(torch.autograd.Function):
         cap: float | None,
     ) -> Tensor:
         ctx.use, ctx.cap = use, cap
-        ctx.save_for_backward(hidden, weight, bias, right, place)
         states = hidden.reshape(-1, hidden.shape[-1])
         losses = torch.empty(len(place), dtype=torch.float32, device=hidden.device)
-        for part in _parts(len(place), weight.shape[0]):
+        parts = list(_parts(len(place), weight.shape[0]))
+        kept = None
+        for part in parts:
             logits = _logits(states[place[part]], weight, bias, cap)
             losses[part] = functional.cross_entropy(logits, right[part], reduction="none")
+            # Few enough to be kept are not formed again.
+            kept = logits if len(parts) == 1 and any(ctx.needs_input_grad) else None
+        ctx.save_for_backward(hidden, weight, bias, right, place, kept)
         return losses
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, right, place = ctx.saved_tensors
+        hidden, weight, bias, right, place, kept = ctx.saved_tensors
         states = hidden.reshape(-1, hidden.shape[-1])
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[2:5]
         dh = torch.zeros_like(states) if wants_hidden else None
@@ -97,7 +101,7 @@ class _LabelLosses(torch.autograd.Function):
         per_row = hidden[0, ..., 0].numel()
         for part in _parts(len(place), weight.shape[0]):
             held = states[place[part]]
-            logits = _logits(held, weight, bias, ctx.cap)
+            logits = _logits(held, weight, bias, ctx.cap) if kept is None else kept
             dz = logits.softmax(dim=1)
             dz[torch.arange(len(dz), device=dz.device), right[part]] -= 1
             dz *= dy[part].unsqueeze(1)
