@@ -212,7 +212,7 @@ def test_a_chat_without_a_chat_template(
     data = write(tmp_path / "turns", train=[{"messages": turns}] * 4)
     values["tasks"]["intent"] |= {"type": "chat", "data": data}
     assert refused(values) == (
-        "`chat_template` should be given where the tokenizer has none. Found none. "
+        "`tasks.intent.chat_template` should be given where the tokenizer has none. Found none. "
         "Write `chat_template`, the path of a Jinja file or its text, or choose an instruction-tuned model."
     )
 

@@ -273,6 +273,9 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
         except DataError as error:
             faults.extend(error.faults)
             continue
+        except ConfigError as error:  # what only the rows show that an option lacks
+            faults.extend(replace(fault, where=f"tasks.{name}.{fault.where}") for fault in error.faults)
+            continue
         if section.limit_rows:
             _limit(corpora[name], section.limit_rows)
     if faults:

@@ -96,7 +96,9 @@ class Room(Generic[Method]):
         return next(own, object)
 
     def _folder(self) -> Path:
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
+        top, *inner = self.package.split(".")
+        spec = importlib.util.find_spec(top)  # of the whole name it would import what stands above the room
+        folder = Path(next(iter(spec.submodule_search_locations or ())), *inner) if spec else None
+        if folder is None or not folder.is_dir():
             raise LookupError(f"`{self.package}` is no package")
-        return Path(next(iter(spec.submodule_search_locations)))
+        return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -234,6 +235,7 @@ def main() -> None:
     """Run the command line; the user's faults end with 2, our own with 1, an interruption with 130, by typer."""
     # So that `my_tasks:Triage` finds my_tasks.py here; last, so that nothing here hides an installed package.
     sys.path.append(str(Path.cwd()))
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # where it is installed, it warns at every command
     try:
         app()
     except TaskloomError as error:

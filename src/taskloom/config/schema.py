@@ -36,6 +36,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
+class HeadExpertsSection(Section):
+    """`model.head_experts:` networks between the backbone and the heads, mixed by a gate of each task."""
+
+    experts: int = Field(default=4, ge=1, description="How many networks all tasks have in common.")
+    own: int = Field(default=0, ge=0, description="How many each task has for itself besides.")
+    width: int = Field(default=64, ge=1, description="Of the middle of each network.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Of the middle of each network.")
+
+
 class ModelSection(Section):
     """`model:` the backbone and what is trained of it."""
 
@@ -57,6 +66,9 @@ class ModelSection(Section):
     sharing: Any = Field(
         default=None,
         description="In the adapter's place, a scheme of shared and task-specific parts with its `scheme`.",
+    )
+    head_experts: HeadExpertsSection | None = Field(
+        default=None, description="Networks between the backbone and the heads; `{}` for those by default."
     )
 
 

@@ -2,7 +2,8 @@
 
 `adapter/` holds what peft writes and no config.json, which would keep it from being loaded; `sharing/` the parts of a
 sharing scheme, and `adapters/TASK/` what they are to each task as an adapter of peft, where they are one; `backbone/`
-what transformers writes. Each of the three carries the tokenizer. Nothing is pickled.
+what transformers writes. Each of the three carries the tokenizer. `head_experts.safetensors` is there where a model has
+experts between its backbone and its heads. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from taskloom.config.schema import ModelSection
 from taskloom.errors import Fault, ModelError, said
 from taskloom.model.backbone import add_adapter, check_backbone, load_backbone, load_tokenizer
 from taskloom.model.families import family_of
+from taskloom.model.head_experts import load_head_experts, made_head_experts, save_head_experts
 from taskloom.model.multitask import SHARED, MultiTaskModel, own_adapter
 from taskloom.model.parts import load_parts, save_parts
 from taskloom.model.sharing import SHARINGS
@@ -36,10 +38,11 @@ SHARING = "sharing"
 
 
 def build_model(section: ModelSection, tasks: Mapping[str, Task], seed: int) -> MultiTaskModel:
-    """Load the backbone, put the adapter and the heads on it, initialised from `seed`.
+    """Load the backbone, put the adapter, the heads and the experts before them on it, initialised from `seed`.
 
     Raises:
-        ModelError: the backbone or the adapter cannot serve; see `load_backbone` and `add_adapter`.
+        ModelError: the backbone or the adapter cannot serve; see `load_backbone` and `add_adapter`. Or there are to be
+            experts before heads, and no task reads hidden states.
     """
     words = any(task.reads == "words" for task in tasks.values())
     torch.manual_seed(seed)  # also of what a checkpoint lacks
@@ -52,6 +55,10 @@ def build_model(section: ModelSection, tasks: Mapping[str, Task], seed: int) -> 
         options = {key: value for key, value in section.sharing.items() if key != "scheme"}
         routing = SHARINGS.load(section.sharing["scheme"])(**options).install(backbone, list(tasks))
     model = MultiTaskModel(backbone, tasks, routing)
+    if section.head_experts is not None:  # drawn behind the heads, which are then the same with and without
+        owners = [name for name in model.heads if name not in model.reads_words]
+        width = int(model.config.hidden_size)
+        model.head_experts = made_head_experts(section.head_experts, width, list(tasks), owners)
     model.check_words()
     return model
 
@@ -112,6 +119,8 @@ def save_model(
     tokenizer.save_pretrained(str(place))
     weights = {key: value.detach().cpu().contiguous() for key, value in model.heads.state_dict().items()}
     save_file(weights, str(folder / HEADS), metadata={"format": "pt"})
+    if model.head_experts is not None:
+        save_head_experts(model.head_experts, folder)
     described = {name: _described(*task) for name, task in tasks.items()}
     for name, fields in model.own_adapters.items():
         described[name]["own_adapter"] = fields
@@ -156,13 +165,15 @@ def load_model(folder: Path) -> tuple[MultiTaskModel, dict[str, Task], PreTraine
 
 
 def load_weights(model: MultiTaskModel, folder: Path) -> None:
-    """Put the saved adapter or backbone and the saved heads into a model of the same make.
+    """Put the saved adapter or backbone, heads and experts before them into a model of the same make.
 
     Raises:
         ModelError: weights are missing, damaged or of another shape.
     """
     try:
         model.heads.load_state_dict(load_file(str(folder / HEADS)))
+        if model.head_experts is not None:
+            load_head_experts(model.head_experts, folder)
         if model.routing is not None:
             load_parts(model.routing, model.backbone, folder)
         elif (folder / ADAPTER).is_dir():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from taskloom.errors import Fault, ModelError
 from taskloom.model.families import family_of
+from taskloom.model.head_experts import HeadExperts
 from taskloom.model.words import Words
 from taskloom.tasks import Task
 from taskloom.tasks._unlabelled import shared_heads
@@ -91,6 +92,11 @@ def tasks_of_rows(chunk: Chunk, number_of: Mapping[str, int]) -> list[int]:
     return found
 
 
+def _by_sequence(states: Tensor, chunk: Chunk) -> Tensor:
+    """Lay rows out by sequence: [row, token, width] -> [sequence, token, width]."""
+    return states if chunk.packing is None else states.flatten(0, 1)[chunk.packing.places]
+
+
 def share_of(chunk: Chunk, names: Sequence[str]) -> Chunk:
     """Give what a chunk holds of some of its tasks."""
     held = torch.cat([chunk.parts[name].sequences for name in names])
@@ -126,6 +132,7 @@ class MultiTaskModel(nn.Module):
         reads_words: the names of tasks that read words.
         heads: task name -> head.
         sharers: task name -> the task whose head it shares, where it has none of its own.
+        head_experts: what hidden states go through before heads read them; None where they are read as they are.
         config: the backbone's configuration, which Trainer callbacks read.
         refused: inputs that tokenizers may give and this backbone does not take.
         shared_updates: task name -> factor on the gradient that goes from its head into the backbone; 1 where absent.
@@ -155,6 +162,7 @@ class MultiTaskModel(nn.Module):
         width = int(self.config.hidden_size)
         self.sharers = shared_heads(tasks)
         self.heads = nn.ModuleDict({name: task.head(width) for name, task in tasks.items() if name not in self.sharers})
+        self.head_experts: HeadExperts | None = None
         self.shared_updates: dict[str, float] = {}
         self.own_adapters: dict[str, dict[str, Any]] = {}
         self.at_rest: Sequence[nn.Module] = ()
@@ -167,7 +175,14 @@ class MultiTaskModel(nn.Module):
         return self
 
     def add_head(self, name: str, task: Task) -> None:
-        """Give a further task its head, initialised from torch's own generator."""
+        """Give a further task its head, initialised from torch's own generator.
+
+        Raises:
+            ModelError: tasks go through experts before their heads, which have no gate of this one.
+        """
+        if self.head_experts is not None:
+            requirement, found = "be left out of a run that tasks are added to", "a gate for each task of the run alone"
+            raise ModelError(Fault("model.head_experts", requirement, found, "Train a run of all tasks together"))
         self.heads[name] = task.head(int(self.config.hidden_size))
         if task.reads == "words":
             self.reads_words |= {name}
@@ -210,12 +225,18 @@ class MultiTaskModel(nn.Module):
         Returns:
             task name -> output [sequence, ...], sequences in the order of the task's items.
         """
-        if self.routing is not None:
-            places = {name: number for number, name in enumerate(self.routing.tasks)}
-            places |= {name: places[owner] for name, owner in self.sharers.items()}
-            self.routing.rows(tasks_of_rows(chunk, places))
-        hidden, mask = self.hidden(chunk), chunk.mask
-        losses = self._losses(hidden, chunk) if "labels" in chunk.inputs else hidden
+        for routed in (self.routing, self.head_experts):
+            if routed is not None:
+                places = {name: number for number, name in enumerate(routed.tasks)}
+                places |= {name: places[owner] for name, owner in self.sharers.items()}
+                routed.rows(tasks_of_rows(chunk, places))
+        states, mask = self._states(chunk), chunk.mask
+        hidden = losses = _by_sequence(states, chunk)
+        if "labels" in chunk.inputs:
+            losses = self._losses(hidden, chunk)
+        if self.head_experts is not None and chunk.parts.keys() - self.reads_words:
+            packed = None if chunk.packing is None else chunk.inputs["position_ids"]
+            hidden = _by_sequence(self.head_experts(states, chunk.inputs["attention_mask"], packed), chunk)
         outputs = {}
         for name, part in chunk.parts.items():
             words = name in self.reads_words
@@ -246,23 +267,30 @@ class MultiTaskModel(nn.Module):
             self.routing.rows([self.routing.tasks.index(self.sharers.get(name, name))] * rows)
 
     def shared_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Give the backbone's parameters by name, without those that are one task's own."""
+        """Give the parameters by name of the backbone, and of experts before heads, that are no single task's own."""
         owner = self.routing.owner if self.routing else {}
-        return [(name, each) for name, each in self.backbone.named_parameters() if owner.get(name) is None]
+        shared = [(name, each) for name, each in self.backbone.named_parameters() if owner.get(name) is None]
+        experts = self.head_experts.common_parameters() if self.head_experts is not None else []
+        return shared + [(f"head_experts.{name}", each) for name, each in experts]
 
     def head_of(self, task: str) -> nn.Module:
         """Give a task's head, which may be another's."""
         return self.heads[self.sharers.get(task, task)]
 
     def private_parameters(self, task: str) -> list[nn.Parameter]:
-        """Give the parameters that are a task's own: its head's, and its parts of the backbone."""
+        """Give the parameters that are a task's own: its head's, its parts of the backbone, its gate and experts."""
         owner = self.routing.owner if self.routing else {}
         own = [each for name, each in self.backbone.named_parameters() if owner.get(name) == task]
+        own += self.head_experts.own_parameters(task) if self.head_experts is not None else []
         # A head that is shared is its first owner's: no parameter may stand in two lists.
         return own if task in self.sharers else [*self.heads[task].parameters(), *own]
 
     def hidden(self, chunk: Chunk) -> Tensor:
         """Run the backbone: [sequence, token, width], at least in single precision, whether rows are packed or not."""
+        return _by_sequence(self._states(chunk), chunk)
+
+    def _states(self, chunk: Chunk) -> Tensor:
+        """Run the backbone: [row, token, width], at least in single precision."""
         inputs = {key: value for key, value in chunk.inputs.items() if key not in self.refused | _OF_WORDS}
         if chunk.packing is not None:
             # A sequence begins where places do; every token of the padding has place 0 and so sees itself alone.
@@ -275,8 +303,7 @@ class MultiTaskModel(nn.Module):
             inputs["position_ids"] = inputs["position_ids"] + self._first_place
         states: Tensor = self._body()(**inputs, **self._without_cache).last_hidden_state
         # Heads stay in single precision where the backbone's weights are stored in half of it.
-        states = states.float() if states.dtype in HALVES else states
-        return states if chunk.packing is None else states.flatten(0, 1)[chunk.packing.places]
+        return states.float() if states.dtype in HALVES else states
 
     def _body(self) -> Any:
         """Give what makes hidden states: the whole backbone, or what is beneath its language head."""
@@ -319,8 +346,8 @@ class MultiTaskModel(nn.Module):
         """Count parameters.
 
         Returns:
-            "backbone" in all, "trained" of the backbone, of a sharing scheme "parts shared" and those of each task, and
-            of each head by its task's name.
+            "backbone" in all, "trained" of the backbone, of a sharing scheme "parts shared" and those of each task, of
+            each head by its task's name, and of experts before heads "head experts" and those of each task.
         """
         counts = {"backbone": 0, "trained": 0}
         for parameter in self.backbone.parameters():
@@ -330,4 +357,7 @@ class MultiTaskModel(nn.Module):
             counts |= {f"parts {name}": count for name, count in self.routing.counts().items()}
         for name, head in self.heads.items():
             counts[f"head {name}"] = sum(parameter.numel() for parameter in head.parameters())
+        if self.head_experts is not None:
+            for key, count in self.head_experts.counts().items():
+                counts[key] = counts.get(key, 0) + count  # a task may be called `experts`
         return counts
