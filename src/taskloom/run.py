@@ -145,7 +145,7 @@ def _train_and_score(
 ) -> None:
     """Train, and have the first process write what came of it."""
     if not rank():
-        beginning.write(record, session.prepared)
+        beginning.write(record, session)
     step = _fit(session, record, console, callbacks)
     if not rank():
         session.save(record.model)
@@ -310,11 +310,12 @@ class _Beginning:
             text = f"warning: going on with a change: {change}"
             console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
-    def write(self, record: Record, prepared: Prepared) -> None:
+    def write(self, record: Record, session: Session) -> None:
         """Write the files that say what the run is."""
         write_text(record.run_yaml, self.text)
-        write_json(record.environment_json, environment())
-        write_json(record.data_json, prepared.data_record())
+        counts = session.model.trained_parameters()
+        write_json(record.environment_json, environment() | {"parameters": counts})
+        write_json(record.data_json, session.prepared.data_record())
         record.checkpoints.mkdir(exist_ok=True)
         note(record, self.fingerprint, self.changes)
 

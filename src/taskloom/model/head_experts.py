@@ -116,13 +116,13 @@ class HeadExperts(nn.Module):
                 owners = (places == 0).cumsum(dim=1)
                 same = (owners.unsqueeze(1) == owners.unsqueeze(2)).to(states.dtype)
                 mean = torch.bmm(same / same.sum(dim=-1, keepdim=True), states)
-            weights = torch.softmax(self.gate.project(self.task_rows, mean, WHERE), dim=-1)
-        return weights
+            return torch.softmax(self.gate.project(self.task_rows, mean, WHERE), dim=-1)
 
     def _weighed(self, narrow: Tensor, gate: Tensor) -> Tensor:
         """Weigh the middles of experts: [row, token, expert × k] by [row, token or 1, expert]."""
         inner = functional.gelu(narrow).view(narrow.shape[0], narrow.shape[1], -1, self.narrow)
-        return self.dropout((inner * gate.to(narrow.dtype).unsqueeze(-1)).view(narrow.shape))
+        weighed: Tensor = self.dropout((inner * gate.to(narrow.dtype).unsqueeze(-1)).view(narrow.shape))
+        return weighed
 
 
 def _drawn(outputs: int, inputs: int) -> Tensor:
