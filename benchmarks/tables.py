@@ -213,9 +213,9 @@ STAND_IN = (
 
 
 def spent(part: dict[str, Any]) -> str:
-    """Give the time that all cores together worked on something, or how long it took beside other work."""
-    known = part["processor_minutes"]
-    return f"{part['minutes']:g} (on the wall)" if known is None else f"{known:g}"
+    """Give the time that all cores together worked on something, or how long it took where that is not known."""
+    known = part.get("processor_minutes")
+    return f"{part['minutes']:g}" if known is None else f"{known:g}"
 
 
 def recipe_table(result: dict[str, Any]) -> str:
@@ -239,10 +239,11 @@ def recipe_table(result: dict[str, Any]) -> str:
     size, trained = (joint["parameters"][key] / 1e6 for key in ("backbone", "trained"))
     rows = ", ".join(f"{count:,} of `{task}`" for task, count in joint["drawn"].items())
     minutes = ", ".join(f"`{task}` {spent(single)}" for task, single in result["single"].items())
+    measure = "Processor minutes" if "processor_minutes" in joint else "Minutes, beside other work"
     lines += [
         "",
         f"One seed, {result['steps']} steps; rows drawn: {rows}. {size:.1f} M parameters, {trained:.1f} M trained. "
-        f"Processor minutes: joint {spent(joint)}; alone {minutes}.",
+        f"{measure}: joint {spent(joint)}; alone {minutes}.",
     ]
     if result["pretraining"]:
         made = result["pretraining"]

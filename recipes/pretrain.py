@@ -6,8 +6,8 @@
 FOLDER holds the data sets of the recipes; those of `TEXTS` that it lacks are left out. A tokenizer is learned from
 their training texts, a model of a few million parameters is drawn at random in transformers' own class, and Taskloom
 trains all of it: `span_corruption` for T5, `causal_language_modelling` for Llama, a task for each data set. OUT/model
-is then a backbone for `model.name_or_path`, and OUT/run the run that made it. It has read a million words or so, where
-real ones read a million times as many: what it scores says how a recipe works, and not how well such models do.
+is then a backbone for `model.name_or_path`, and OUT/run the run that made it. It has read half a million tokens or
+so, where real ones read a million times as many: what it scores says how a recipe works, and not what such models do.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_a_processor_trains_in_bf16_and_refuses_fp16_by_name(run_values, tmp_pat
 
 
 def test_an_optimizer_that_is_not_installed_is_named(run_values, tmp_path) -> None:
-    run_values["training"]["optim"] = "adamw_8bit"
+    run_values["training"]["optim"] = "grokadamw"
     with pytest.raises(ConfigError, match=r"`training\.optim` should be an optimizer that is installed here"):
         train(run_values, tmp_path / "run")
 

@@ -325,7 +325,8 @@ def test_experts_are_trained_at_the_run_s_rate_and_heads_at_their_own(session_of
 
 
 def of_three(run_values: dict[str, Any], experts: dict[str, Any]) -> dict[str, Any]:
-    run_values["tasks"] = {name: run_values["tasks"][name] for name in ("intent", "slots", "reply")}
+    kept = ("intent", "slots", "reply")
+    run_values["tasks"] = {name: run_values["tasks"][name] | {"limit_rows": 12} for name in kept}
     run_values["model"]["head_experts"] = experts
     run_values["training"]["per_device_train_batch_size"] = 6
     return run_values
@@ -336,6 +337,12 @@ def test_a_run_is_trained_saved_and_read_back_bit_for_bit(
     run_values: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
     values = of_three(run_values, {**EXPERTS, "dropout": 0.1})
+    values["training"] |= {
+        "max_steps": 3,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+    }
     values["balance"] = {"method": method, "record_steps": 1 if method == "upgrad" else 0}
     run = train(values, tmp_path / "run")
     model, _, _ = run.loaded()
@@ -415,8 +422,12 @@ def test_a_run_of_words_alone_has_no_use_for_them() -> None:
 
 def test_a_task_is_not_added_to_a_run_with_experts(run_values: dict[str, Any], tmp_path: Path, tiny_data: Path) -> None:
     values = of_three(run_values, EXPERTS)
-    values["training"] |= {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no"}
-    values["training"]["load_best_model_at_end"] = False
+    values["training"] |= {
+        "max_steps": 1,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+    }
     train(values, tmp_path / "run")
     new = {"tasks": {"topics": {"type": "multi_label", "data": str(tiny_data / "topics"), "max_length": 96}}}
     with pytest.raises(ModelError) as raised:

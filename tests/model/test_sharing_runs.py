@@ -72,3 +72,11 @@ def test_each_task_s_adapter_loads_in_plain_peft(scheme: str, run_values: dict[s
             merged = plain.merge_and_unload()(**inputs)[0]
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(merged, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_may_be_packed_under_a_scheme(run_values: dict[str, Any], tmp_path: Path) -> None:
+    values = values_of("shared_and_task", run_values)
+    values["batching"] = {"packing": True}
+    values["balance"] = "upgrad"
+    packed = train(values, tmp_path / "packed")
+    assert {score.task for score in packed.scores} == {"intent", "slots", "answer", "composite"}

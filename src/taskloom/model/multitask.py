@@ -292,6 +292,8 @@ class MultiTaskModel(nn.Module):
     def _states(self, chunk: Chunk) -> Tensor:
         """Run the backbone: [row, token, width], at least in single precision."""
         inputs = {key: value for key, value in chunk.inputs.items() if key not in self.refused | _OF_WORDS}
+        if self.routing is not None and not chunk.parts:  # rows of no task, when a backbone is tried out
+            self.routing.rows([0] * len(inputs["input_ids"]))
         if chunk.packing is not None:
             # A sequence begins where places do; every token of the padding has place 0 and so sees itself alone.
             owners = (inputs["position_ids"] == 0).cumsum(dim=1)

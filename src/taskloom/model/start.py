@@ -103,7 +103,7 @@ def described_model(place: Path, where: str = WHERE) -> dict[str, Any]:
 
 
 def compare_sections(one: ModelSection, other: ModelSection, folder: str, where: str) -> None:
-    """Refuse a model of another backbone, or with another adapter.
+    """Refuse a model of another backbone, or with another adapter; and experts before heads in either.
 
     Args:
         one: how the model here was built.
@@ -117,6 +117,9 @@ def compare_sections(one: ModelSection, other: ModelSection, folder: str, where:
     if backbone_identity(one) != backbone_identity(other):
         found = f"`{folder}` with an adapter of another backbone, `{other.name_or_path}`"
         raise ModelError(Fault(where, f"name a run on `{one.name_or_path}`", found))
+    if one.head_experts or other.head_experts:
+        found = f"`{folder}`, which has them" if other.head_experts else "them here"
+        raise ModelError(Fault(where, "join runs without `model.head_experts`", found))
     here, there = one.adapter, other.adapter
     if not here or not there:
         if here or there:
