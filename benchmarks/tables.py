@@ -255,6 +255,20 @@ def recipe_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", place(result)])
 
 
+def headline_table() -> str:
+    """Give what every task's gradient costs by the main ways, on each machine, for 16 tasks with LoRA."""
+    ways = ("taskloom, jacobian", "taskloom, sketch", "separate passes", "torchjd.autojac", "torchjd.autogram")
+    lines = [f"| 16 tasks, LoRA | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
+    for name in ("gradients", "gradients-gpu"):
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        problem = next(each for each in result["problems"] if each["tasks"] == 16 and each["adapter"] == "lora")
+        ratios = {row["name"]: row["ratio"] for row in problem["contestants"]}
+        machine = result["machine"]
+        where = f"{machine['cores']} cores" if machine["device"] == "cpu" else f"{machine['device']}, 1.07 B, bf16"
+        lines.append(f"| {where} | {' | '.join(f'{ratios[way]:.2f}' for way in ways)} |")
+    return "\n".join(lines)
+
+
 def methods_table() -> str:
     """Give every balancing method with what it looks at."""
     own = {path.stem for path in (ROOT / "src" / "taskloom" / "balance").glob("[!_]*.py")}
@@ -322,6 +336,7 @@ def replaced(page: str, name: str, table: str) -> str:
 def tables() -> Iterator[tuple[str, str, str]]:
     """Give the name of each table, the page that shows it, and the table."""
     yield "methods", "docs/balance.md", methods_table()
+    yield "headline", "README.md", headline_table()
     for name, (page, make) in TABLES.items():
         result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
         yield name, page, make(result)
