@@ -320,6 +320,7 @@ TABLES = {
     "gradients": ("docs/gradients.md", gradients_table),
     "gradients-gpu": ("docs/gradients.md", gradients_table),
     "conflict": ("docs/balance.md", conflict_table),
+    "unequal": ("docs/mixture.md", unequal_table),
     "throughput": ("docs/batching.md", throughput_table),
 }
 """Result -> the page that shows it, and how."""
