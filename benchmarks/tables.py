@@ -184,8 +184,8 @@ def sharing_table(result: dict[str, Any]) -> str:
 def case_studies_table(results: dict[str, dict[str, Any]]) -> str:
     """Give each task's own score in the joint run of every recipe, and alone."""
     lines = [
-        "Three case studies, each task jointly and alone with the same rows ([all figures](docs/recipes.md)). "
-        + STAND_IN,
+        "Case studies, each task jointly and alone with the same rows ([all figures](docs/recipes.md))."
+        + (f" {STAND_IN}" if any(result["pretraining"] for result in results.values()) else ""),
         "",
         "| backbone | task | test metric | joint | alone | difference |",
         "|---|---|---|---|---|---|",
@@ -320,6 +320,7 @@ TABLES = {
     "gradients": ("docs/gradients.md", gradients_table),
     "gradients-gpu": ("docs/gradients.md", gradients_table),
     "conflict": ("docs/balance.md", conflict_table),
+    "useless": ("docs/policies.md", useless_table),
     "unequal": ("docs/mixture.md", unequal_table),
     "throughput": ("docs/batching.md", throughput_table),
 }

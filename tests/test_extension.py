@@ -79,6 +79,7 @@ class YesNo(Classification):
         focal_gamma: as in `classification`.
         noise_robustness: as in `classification`.
         class_weights: as in `classification`.
+        distillation: as in `classification`.
 
     Errors: none of its own.
 
