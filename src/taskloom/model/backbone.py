@@ -89,7 +89,7 @@ def load_backbone(section: ModelSection, *, words: bool = False) -> nn.Module:
     model_class = loader._model_mapping.get(type(config), None)
     if model_class and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
         arguments["add_pooling_layer"] = False
-    with _explained(section), _quiet():
+    with _explained(section), hushed():
         backbone, told = loader.from_pretrained(place, **common, **arguments, output_loading_info=True)
     if words and section.adapter:
         _refuse_random_head(section, sorted(told["missing_keys"]))
@@ -145,7 +145,7 @@ def add_adapter(
         family = family_of(backbone.config)
         task = PEFT_TASKS[family] if words or family == "encoder_decoder" else "FEATURE_EXTRACTION"
         config = peft.get_peft_config({"peft_type": kind.upper(), "task_type": task, **fields})
-        with _quiet():
+        with hushed():
             if getattr(backbone, "is_quantized", False):  # norms and tables in single precision, as QLoRA has them
                 backbone = peft.prepare_model_for_kbit_training(backbone, use_gradient_checkpointing=False)
             wrapped = peft.get_peft_model(backbone, config)
@@ -210,7 +210,7 @@ def _loading_fault(section: ModelSection, error: Exception) -> Fault:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """Keep transformers and peft from bars, tables and warnings of their own inner workings."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()

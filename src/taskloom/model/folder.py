@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from taskloom.config.schema import ModelSection
 from taskloom.errors import Fault, ModelError, said
-from taskloom.model.backbone import add_adapter, check_backbone, load_backbone, load_tokenizer
+from taskloom.model.backbone import add_adapter, check_backbone, hushed, load_backbone, load_tokenizer
 from taskloom.model.families import family_of
 from taskloom.model.head_experts import load_head_experts, made_head_experts, save_head_experts
 from taskloom.model.multitask import SHARED, MultiTaskModel, own_adapter
@@ -112,7 +112,8 @@ def save_model(
     else:
         # peft would look on the hub whether the vocabulary has grown; it never has.
         extra = {"save_embedding_layers": False} if section.adapter else {}
-        model.backbone.save_pretrained(str(place), safe_serialization=True, **extra)  # type: ignore[operator]
+        with hushed():
+            model.backbone.save_pretrained(str(place), safe_serialization=True, **extra)  # type: ignore[operator]
     # How the last call cut and padded is no part of a tokenizer, and a run that is taken up may have made no call.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
