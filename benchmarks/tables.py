@@ -323,6 +323,7 @@ TABLES = {
     "useless": ("docs/policies.md", useless_table),
     "unequal": ("docs/mixture.md", unequal_table),
     "throughput": ("docs/batching.md", throughput_table),
+    "sharing": ("docs/sharing.md", sharing_table),
 }
 """Result -> the page that shows it, and how."""
 
