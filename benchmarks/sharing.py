@@ -8,6 +8,7 @@ is the median over rounds. Rows of the 8 tasks lie in turns, so that no task's r
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import warnings
 from collections.abc import Callable
@@ -62,6 +63,7 @@ def step_of(model: Any, ids: torch.Tensor, routing: Any = None) -> Callable[[], 
 
 def main() -> None:
     """Measure, print, and write the figures."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     ids = torch.randint(1000, 20000, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
     lora = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
     model = peft.get_peft_model(encoder(), lora)

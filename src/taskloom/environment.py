@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 PACKAGES = (
@@ -39,8 +40,8 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def environment() -> dict[str, Any]:
-    """Describe versions and devices."""
+def environment(parameters: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Describe versions and devices; with `parameters`, also how many each part of a model has."""
     import torch
 
     found: dict[str, Any] = {"python": platform.python_version(), "system": platform.system()}
@@ -50,4 +51,4 @@ def environment() -> dict[str, Any]:
     found["threads"] = torch.get_num_threads()
     found["device"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
     found["offline"] = os.environ.get("HF_HUB_OFFLINE", "0") in {"1", "true", "TRUE", "ON"}
-    return found
+    return found if parameters is None else {**found, "parameters": dict(parameters)}

@@ -72,7 +72,7 @@ class Predictor:
             [example] predictions, in the order of the rows.
         """
         task = self.tasks[name]
-        outputs = self._written(name, task, rows, items) if task.generates else self.outputs(name, items)
+        outputs = self.written(name, rows, items) if task.generates else self.outputs(name, items)
         held: list[list[tuple[Item, Any]]] = [[] for _ in rows]
         for index, output in enumerate(outputs):
             item = items[index]
@@ -82,9 +82,11 @@ class Predictor:
             for row, own in zip(rows, held, strict=True)
         ]
 
-    def _written(self, name: str, task: Any, rows: Sequence[Row], items: ItemSource) -> list[str]:
+    def written(self, name: str, rows: Sequence[Row], items: ItemSource) -> list[str]:
+        """Have a task that writes answer items of rows: [item] texts."""
         if self.tokenizer is None:
             raise ValueError("A task that writes its answers needs the tokenizer.")
+        task: Any = self.tasks[name]
         writer = Writer(self.model, self.tokenizer, self.limit_tokens)
         return writer.write(name, task, rows, [items[index] for index in range(len(items))])
 

@@ -59,7 +59,7 @@ def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
     items: list[Item] = []
     for index, encoded in enumerate(tasks[task].encode(rows, tokenizer)):
         items += [item | {"row": index} for item in encoded]
-    padding = Padding(int(tokenizer.pad_token_id or 0), getattr(model.config, "decoder_start_token_id", None))
+    padding = Padding.of(tokenizer, model.config)
     return Predictor(model, tasks, padding, LIMIT_TOKENS, tokenizer).answer(task, rows, _Held(items))
 
 

@@ -208,8 +208,7 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
         }
         section = config.tasks[name]
         judged[name] = Judged(task, section.metrics, section.importance, corpora[name].splits["train"])
-    padding = Padding(int(tokenizer.pad_token_id), getattr(backbone, "decoder_start_token_id", None))
-    return Prepared(config, tokenizer, tasks, corpora, items, judged, padding)
+    return Prepared(config, tokenizer, tasks, corpora, items, judged, Padding.of(tokenizer, backbone))
 
 
 def meet(config: Config, tasks: Mapping[str, Task], backbone: Any, tokenizer: PreTrainedTokenizerFast) -> None:

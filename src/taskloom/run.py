@@ -313,8 +313,7 @@ class _Beginning:
     def write(self, record: Record, session: Session) -> None:
         """Write the files that say what the run is."""
         write_text(record.run_yaml, self.text)
-        counts = session.model.trained_parameters()
-        write_json(record.environment_json, environment() | {"parameters": counts})
+        write_json(record.environment_json, environment(session.model.trained_parameters()))
         write_json(record.data_json, session.prepared.data_record())
         record.checkpoints.mkdir(exist_ok=True)
         note(record, self.fingerprint, self.changes)

@@ -12,6 +12,7 @@ from growth_tools import assert_old_weights_stand, run_of, topics, weights_of
 
 from taskloom.errors import ConfigError
 from taskloom.growth import add_task, forgetting, proof
+from taskloom.growth.base import Base
 from taskloom.record import Record
 from taskloom.run import Run, train
 
@@ -23,6 +24,14 @@ def scheme_of(encoder: Path, data: Path, **sharing: Any) -> dict[str, Any]:
     values = run_of(encoder, data, adapter=None)
     values["model"] = {"name_or_path": str(encoder), "sharing": {"r": 4, **sharing}}
     return values
+
+
+def test_the_parts_of_a_scheme_are_among_what_a_growth_is_made_of(
+    tiny_encoder: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    train(scheme_of(tiny_encoder, tiny_data, scheme="shared_and_task"), tmp_path / "a")
+    held = Base.open(tmp_path / "a").digests()
+    assert {"tasks.json", "heads.safetensors", "sharing/parts.safetensors"} <= held.keys()
 
 
 @pytest.mark.parametrize("scheme", ["shared_and_task", "mtl_lora"])

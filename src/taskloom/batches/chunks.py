@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from taskloom.tasks import Task
 from taskloom.types import IGNORED, Chunk, Item, Part
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 OVERHEAD_TOKENS = 96
 """What one more rectangle costs, in tokens of work: launching a forward and a backward pass is not free.
@@ -30,6 +34,11 @@ class Padding:
 
     input_ids: int
     decoder_start: int | None = None
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast, backbone: Any) -> Self:
+        """Give that of a tokenizer and of a backbone's configuration."""
+        return cls(int(tokenizer.pad_token_id or 0), getattr(backbone, "decoder_start_token_id", None))
 
     def value(self, key: str) -> int:
         """Give the filling of one input."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from taskloom.config.curriculum import curriculum_faults
 from taskloom.config.document import Document, document_of, dump, override, parse_document, read_document
-from taskloom.config.faults import to_faults, unknown_key
+from taskloom.config.faults import unknown_key, validated
 from taskloom.config.options import options_of, refused_options, without_gradient
 from taskloom.config.parts import checked_adapter, checked_sharing, quantization_faults
 from taskloom.config.policies import checked_policies
@@ -152,7 +152,7 @@ def _check(document: Document) -> Config:
     faults: list[Fault] = []
     special = {key: values.pop(key, None) for key in ("tasks", "mixture", "balance", "policies", "training")}
     special = {key: {} if value is None else value for key, value in special.items()}
-    base = _validate(ConfigBase, values, document, (), faults, also_known=list(special))
+    base = _base(values, document, faults, list(special))
     tasks = _tasks(special["tasks"], document, faults)
     mixture = _mixture(special["mixture"], special["tasks"], document, faults)
     balance = _balance(special["balance"], special["tasks"], document, faults)
@@ -160,9 +160,11 @@ def _check(document: Document) -> Config:
     policies = checked_policies(special["policies"], special["tasks"], balance, training, document, faults)
     faults += curriculum_faults(values.get("curriculum"), special["tasks"], document)
     model = values.get("model")
-    adapter = checked_adapter(model.get("adapter"), document, faults) if isinstance(model, dict) else None
-    sharing = checked_sharing(model, special["tasks"], document, faults) if isinstance(model, dict) else None
-    faults += quantization_faults(model, document) if isinstance(model, dict) else []
+    adapter = sharing = None
+    if isinstance(model, dict):
+        adapter = checked_adapter(model.get("adapter"), document, faults)
+        sharing = checked_sharing(model, special["tasks"], document, faults)
+        faults += quantization_faults(model, document)
     if faults or not isinstance(base, ConfigBase):
         raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
     base.model.adapter, base.model.sharing = adapter, sharing
@@ -176,24 +178,15 @@ def _check(document: Document) -> Config:
     return Config(**sections, document=document)
 
 
-def _validate(
-    model: type[BaseModel],
-    values: Any,
-    document: Document,
-    prefix: tuple[str, ...],
-    faults: list[Fault],
-    also_known: Sequence[str] = (),
-) -> BaseModel | None:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        found = to_faults(error, model, values, document, prefix)
+def _base(values: Any, document: Document, faults: list[Fault], also_known: Sequence[str]) -> BaseModel | None:
+    """Check the sections that need no other room; a key that is none of theirs may be meant for `also_known`."""
+    found: list[Fault] = []
+    base = validated(ConfigBase, values, document, (), found)
     for fault in found:
-        top = fault.where
-        if also_known and "." not in top and "be a key" in fault.requirement:
-            fault = unknown_key((top,), [*model.model_fields, *also_known], document)  # noqa: PLW2901
-        faults.append(fault)
-    return None
+        stranger = "." not in fault.where and "be a key" in fault.requirement
+        known = [*ConfigBase.model_fields, *also_known]
+        faults.append(unknown_key((fault.where,), known, document) if stranger else fault)
+    return base
 
 
 def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, TaskSection]:
@@ -218,7 +211,7 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
         if model is None:
             _common_keys(section, path, document, faults)
             continue
-        checked = _validate(model, section, document, path, faults)
+        checked = validated(model, section, document, path, faults)
         task_type = TASK_ROOM.load(str(section["type"]))
         wanted = section.get("metrics")
         named = [metric for metric in wanted if isinstance(metric, str)] if isinstance(wanted, list) else []
@@ -234,7 +227,7 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
 def _common_keys(section: Mapping[str, Any], path: tuple[str, ...], document: Document, faults: list[Fault]) -> None:
     """Check what can be checked of a task without knowing its type."""
     common = {key: value for key, value in section.items() if key in TaskSection.model_fields}
-    _validate(TaskSection, {**common, "type": "unknown"}, document, path, faults)
+    validated(TaskSection, {**common, "type": "unknown"}, document, path, faults)
 
 
 def _room_model(
@@ -333,7 +326,7 @@ def _method(
     faults: list[Fault],
 ) -> dict[str, Any]:
     """Check the section of a room's method; what it says of tasks may name only those of the run."""
-    checked = _validate(model, section, document, (key,), faults) if model else None
+    checked = validated(model, section, document, (key,), faults) if model else None
     if checked is None:
         return {}
     resolved = checked.model_dump()
@@ -353,7 +346,7 @@ def _training(values: Any, document: Document, faults: list[Fault]) -> dict[str,
     values = dict(values)
     renamed = renamed_faults(values, document)
     before = len(faults)
-    checked = _validate(training_model(), followed(values), document, ("training",), faults)
+    checked = validated(training_model(), followed(values), document, ("training",), faults)
     sound = len(faults) == before
     faults.extend(renamed)
     if checked is None or not sound:

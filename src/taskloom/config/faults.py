@@ -35,6 +35,17 @@ WORDS = {
 """Pydantic's error types whose requirement depends on nothing else."""
 
 
+def validated(
+    model: type[BaseModel], values: Any, document: Document, prefix: KeyPath, faults: list[Fault]
+) -> BaseModel | None:
+    """Check a section by its model; what is wrong with it is added to `faults`, and then there is none."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults += to_faults(error, model, values, document, prefix)
+    return None
+
+
 def to_faults(
     error: ValidationError, model: type[BaseModel], values: Any, document: Document, prefix: KeyPath = ()
 ) -> list[Fault]:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from taskloom.config.document import Document
-from taskloom.config.faults import to_faults
+from taskloom.config.faults import validated
 from taskloom.config.schema import ADAPTERS_REFUSED, SHARING_ROOM, adapter_model, adapter_names, sharing_model
 from taskloom.errors import ConfigError, Fault, listed, nearest
 
@@ -38,7 +36,7 @@ def checked_adapter(values: Any, document: Document, faults: list[Fault]) -> dic
         fix = f"Write `{ADAPTER_NAMES[old]}: {section.pop(old)}`"
         source = document.source((*path, old))
         faults.append(Fault(f"model.adapter.{old}", "be named as in peft", f"`{old}`", fix, source))
-    checked = _validated(model, section, document, path, faults)
+    checked = validated(model, section, document, path, faults)
     return {key: value for key, value in checked.model_dump().items() if value is not None} if checked else None
 
 
@@ -88,7 +86,7 @@ def _scheme(
         faults.append(Fault(where, "be a sharing scheme that Taskloom has", "nothing", fix, source))
         return None
     try:
-        checked = _validated(sharing_model(str(name)), section, document, ("model", "sharing"), faults)
+        checked = validated(sharing_model(str(name)), section, document, ("model", "sharing"), faults)
     except ConfigError as error:
         inner = error.faults[0]
         faults.append(Fault(where, inner.requirement, inner.found, inner.fix, source))
@@ -106,13 +104,3 @@ def _scheme(
 
 def _place(where: str, document: Document) -> str:
     return document.source(tuple(where.split(".")))
-
-
-def _validated(
-    model: type[BaseModel], values: Any, document: Document, path: tuple[str, ...], faults: list[Fault]
-) -> BaseModel | None:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        faults += to_faults(error, model, values, document, path)
-    return None

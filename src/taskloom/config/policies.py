@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from taskloom.config.document import Document
-from taskloom.config.faults import to_faults
+from taskloom.config.faults import validated
 from taskloom.config.schema import POLICY_ROOM, policy_model
 from taskloom.errors import ConfigError, Fault, listed, nearest
 
@@ -72,14 +70,14 @@ def _entry(value: Any, place: int, tasks: Any, document: Document, faults: list[
         return None
     try:
         model = policy_model(str(name))
-        resolved = model.model_validate(section).model_dump()
     except ConfigError as error:
         inner = error.faults[0]
         faults.append(Fault(where, inner.requirement, inner.found, inner.fix, source))
         return None
-    except ValidationError as error:
-        faults += to_faults(error, model, section, document, ("policies", place))
+    checked = validated(model, section, document, ("policies", place), faults)
+    if checked is None:
         return None
+    resolved = checked.model_dump()
     found = [*_strangers(resolved, place, tasks, document), *_made(resolved, place, tasks, document)]
     faults += found
     return None if found else resolved

@@ -66,7 +66,7 @@ class _Growth:
         """Write the files that say what the folder is."""
         write_text(record.run_yaml, text)
         write_json(record.folder / FILE, {"version": VERSION, **self.note})
-        write_json(record.environment_json, environment())
+        write_json(record.environment_json, environment(self.base.model.trained_parameters()))
         own = self.prepared.data_record()["tasks"]
         write_json(record.data_json, {"version": VERSION, "tasks": {**self.base.record.data(), **own}})
         record.checkpoints.mkdir(exist_ok=True)

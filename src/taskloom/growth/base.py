@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from taskloom.batches.chunks import Padding
 from taskloom.config import Config, read_config
 from taskloom.errors import Fault, RunFolderError
 from taskloom.model import MultiTaskModel
-from taskloom.model.folder import ADAPTER, BACKBONE, HEADS, TASKS_FILE
+from taskloom.model.folder import TASKS_FILE
 from taskloom.model.identity import file_identity
 from taskloom.record import Record
 from taskloom.run import Run
@@ -62,8 +63,7 @@ class Base:
     @property
     def padding(self) -> Padding:
         """How inputs are filled up."""
-        start = getattr(self.model.config, "decoder_start_token_id", None)
-        return Padding(int(self.tokenizer.pad_token_id or 0), start)
+        return Padding.of(self.tokenizer, self.model.config)
 
     def described(self) -> dict[str, Described]:
         """Give each task as `save_model` takes it."""
@@ -78,8 +78,7 @@ class Base:
 
 def model_digests(folder: Path) -> dict[str, str]:
     """Digest the weights of a model folder: file -> digest."""
-    weights = [folder / TASKS_FILE, folder / HEADS]
-    weights += sorted(path for part in (ADAPTER, BACKBONE) for path in (folder / part).rglob("*.safetensors"))
+    weights = [folder / TASKS_FILE, *sorted(folder.rglob("*.safetensors"))]
     return {path.relative_to(folder).as_posix(): file_identity(path) for path in weights}
 
 
@@ -87,3 +86,8 @@ def read_note(path: Path) -> Mapping[str, Any]:
     """Read a small JSON file of the folder; nothing where there is none."""
     note: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return note
+
+
+def numbered(row: dict[str, Any]) -> dict[str, Any]:
+    """Give numbers that JSON lacks back as what they were."""
+    return {key: math.nan if value is None else value for key, value in row.items()}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from taskloom.bootstrap import interval, percentiles
 from taskloom.evaluation import Judged, build_metric
+from taskloom.growth.base import numbered
 from taskloom.record import Record, write_json
 from taskloom.session import Session
 from taskloom.types import Prediction, Row
@@ -108,9 +108,4 @@ def read_forgetting(record: Record) -> list[Forgetting]:
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    return [Forgetting(**_numbered(row)) for row in rows]
-
-
-def _numbered(row: dict[str, Any]) -> dict[str, Any]:
-    """Give numbers that JSON lacks back as what they were."""
-    return {key: math.nan if value is None else value for key, value in row.items()}
+    return [Forgetting(**numbered(row)) for row in rows]

@@ -85,7 +85,7 @@ def merge(runs: Sequence[str | Path], out: str | Path, mix: Mix | None = None) -
     load_merged(model, bases, merged)
     record = Record.create(out)
     write_text(record.run_yaml, config.as_yaml())
-    write_json(record.environment_json, environment())
+    write_json(record.environment_json, environment(model.trained_parameters()))
     data = {name: facts for base in bases for name, facts in base.record.data().items()}
     write_json(record.data_json, {"version": VERSION, "tasks": data})
     of = {"runs": [str(base.record.folder.resolve()) for base in bases], "weights": weights}

@@ -17,7 +17,6 @@ from taskloom.preparation import InMemory, load_corpora
 from taskloom.record import Record, write_json
 from taskloom.tasks import TASKS, Task
 from taskloom.types import Item, Row
-from taskloom.writing import Writer
 
 VERSION = 1
 PROOF_ROWS = 32
@@ -130,14 +129,12 @@ def digests(base: Base, model: MultiTaskModel, tasks: Mapping[str, Task], found:
         tasks: task name -> task of that model.
         found: the probes.
     """
-    limit = base.config.batching.limit_tokens
-    predictor = Predictor(model, tasks, base.padding, limit, base.tokenizer)
+    predictor = Predictor(model, tasks, base.padding, base.config.batching.limit_tokens, base.tokenizer)
     result = {}
     for name, probe in found.items():
-        digest, task = hashlib.sha256(), tasks[name]
-        if task.generates:
-            writing: Any = task
-            for text in Writer(model, base.tokenizer, limit).write(name, writing, probe.rows, probe.items):
+        digest = hashlib.sha256()
+        if tasks[name].generates:
+            for text in predictor.written(name, probe.rows, probe):
                 digest.update(f"{len(text)}:{text}".encode())
         else:
             for output in predictor.outputs(name, probe):

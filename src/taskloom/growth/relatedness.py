@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from taskloom.batches.chunks import apart, collate
 from taskloom.bootstrap import draws, percentiles
 from taskloom.gradients import Engine
+from taskloom.growth.base import numbered
 from taskloom.model import MultiTaskModel
 from taskloom.preparation import Prepared
 from taskloom.record import Record, write_json
@@ -173,9 +173,4 @@ def read_relatedness(record: Record) -> list[Related]:
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-    return [Related(**_numbered(row)) for row in rows]
-
-
-def _numbered(row: dict[str, Any]) -> dict[str, Any]:
-    """Give numbers that JSON lacks back as what they were."""
-    return {key: math.nan if value is None else value for key, value in row.items()}
+    return [Related(**numbered(row)) for row in rows]

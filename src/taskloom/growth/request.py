@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from taskloom.config import Config, load_config
 from taskloom.config.document import Document, document_of, override, read_document
-from taskloom.config.faults import to_faults, unknown_key
+from taskloom.config.faults import unknown_key, validated
 from taskloom.config.schema import Section
 from taskloom.config.training import followed
 from taskloom.errors import ConfigError, Fault, nearest
@@ -145,7 +145,7 @@ def _own_adapter(values: Any, base: Config, document: Document, faults: list[Fau
         fix = f"Leave it out: {trained} trained"
         faults.append(Fault("own_adapter", "stand beside a shared adapter of type `lora`", found, fix, source))
         return None
-    checked = _validated(OwnAdapter, values, ("own_adapter",), document, faults)
+    checked = validated(OwnAdapter, values, document, ("own_adapter",), faults)
     if not isinstance(checked, OwnAdapter):
         return None
     fields = checked.model_dump()
@@ -165,18 +165,8 @@ def _gentle(values: Any, document: Document, faults: list[Fault]) -> Gentle | No
         fix = nearest(str(method or ""), GENTLE)
         faults.append(Fault("gentle.method", "be a way to train shared parts on", found, fix, source))
         return None
-    checked = _validated(GENTLE[str(method)], section, ("gentle",), document, faults)
+    checked = validated(GENTLE[str(method)], section, document, ("gentle",), faults)
     return checked if isinstance(checked, Replay | Fisher) else None
-
-
-def _validated(
-    model: type[BaseModel], values: Any, path: tuple[str, ...], document: Document, faults: list[Fault]
-) -> BaseModel | None:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        faults += to_faults(error, model, values, document, path)
-        return None
 
 
 def _configs(

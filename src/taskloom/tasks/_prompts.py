@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from taskloom.errors import ConfigError, Fault
 from taskloom.tasks._text import text_fault
 from taskloom.tasks._words import TokenLimit, WrittenTask, written
 from taskloom.types import Family, Item, Prediction, Row
@@ -48,15 +47,6 @@ class PromptedTask(WrittenTask):
     @abstractmethod
     def prompt(self, row: Row) -> tuple[str, Span]:
         """Give the text that the backbone is asked with, and where the row's own text lies in it."""
-
-    def meet(self, family: Family, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Note the family, and see that answers can be ended.
-
-        Raises:
-            ConfigError: the tokenizer has no token that ends a text.
-        """
-        super().meet(family, tokenizer)
-        check_end(tokenizer)
 
     def fault(self, row: Row) -> str | None:
         """Find what is no text, or empty."""
@@ -101,18 +91,6 @@ class PromptedTask(WrittenTask):
         """Give a row's answers, the first of which is learned; none where it has none."""
         given = row.get(self.answers)
         return [] if given is None else list(given) if isinstance(given, list) else [given]
-
-
-def check_end(tokenizer: PreTrainedTokenizerFast) -> None:
-    """See that a tokenizer has a token that ends a text.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    if tokenizer.eos_token_id is None:
-        requirement = "be a backbone whose tokenizer has a token that ends a text (`eos_token`)"
-        fix = "Without one, generation would never stop; choose another backbone, or set `eos_token` in its tokenizer"
-        raise ConfigError(Fault("model.name_or_path", requirement, "none", fix))
 
 
 def budget(family: Family, max_length: int, max_answer: int) -> tuple[int, int]:

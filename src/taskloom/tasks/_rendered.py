@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskloom.errors import ConfigError, DataError, Fault
 from taskloom.generation.forms import bare
-from taskloom.tasks._prompts import Span, budget, check_end, prompt_ids
+from taskloom.tasks._prompts import Span, budget, prompt_ids
 from taskloom.tasks._words import TokenLimit, WrittenTask, written
-from taskloom.types import Family, Item, Row
+from taskloom.types import Item, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -57,15 +57,6 @@ class RenderedTask(WrittenTask):
             shown: how many characters of its text the prompt holds.
             tokenizer: the backbone's.
         """
-
-    def meet(self, family: Family, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Note the family, and see that answers can be ended.
-
-        Raises:
-            ConfigError: the tokenizer has no token that ends a text.
-        """
-        super().meet(family, tokenizer)
-        check_end(tokenizer)
 
     def prompt(self, row: Row) -> tuple[str, Span]:
         """Give the text that the backbone is asked with, and where the longest of the row's own texts lies in it.

@@ -9,10 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from taskloom.errors import ConfigError, Fault
 from taskloom.tasks import Task
 from taskloom.tasks._heads import padded
 from taskloom.tasks._text import item_of
-from taskloom.types import IGNORED, Item, Row
+from taskloom.types import IGNORED, Family, Item, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -72,6 +73,15 @@ class WrittenTask(WordsTask):
         self.max_new_tokens = max_new_tokens
         self.num_beams = num_beams
 
+    def meet(self, family: Family, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Note the family, and see that answers can be ended.
+
+        Raises:
+            ConfigError: the tokenizer has no token that ends a text.
+        """
+        super().meet(family, tokenizer)
+        check_end(tokenizer)
+
     def ends(self, tokenizer: PreTrainedTokenizerFast) -> list[int]:
         """Give the tokens that end an answer, as they are learned."""
         eos = tokenizer.eos_token_id
@@ -80,6 +90,18 @@ class WrittenTask(WordsTask):
     def constraint(self, row: Row, item: Item, tokenizer: PreTrainedTokenizerFast) -> Constraint | None:
         """Give what an answer to a row may be; None for anything."""
         return None
+
+
+def check_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    """See that a tokenizer has a token that ends a text.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if tokenizer.eos_token_id is None:
+        requirement = "be a backbone whose tokenizer has a token that ends a text (`eos_token`)"
+        fix = "Without one, generation would never stop; choose another backbone, or set `eos_token` in its tokenizer"
+        raise ConfigError(Fault("model.name_or_path", requirement, "none", fix))
 
 
 def by_item(values: Tensor, targets: Mapping[str, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from taskloom.tasks._chat_templates import (
     refusal,
     template_of,
 )
-from taskloom.tasks._prompts import check_end, most_frequent
+from taskloom.tasks._prompts import most_frequent
 from taskloom.tasks._text import item_of
 from taskloom.tasks._words import TokenLimit, WrittenTask
 from taskloom.types import IGNORED, Family, Item, Prediction, Row
@@ -81,13 +81,8 @@ class Chat(WrittenTask):
     # --- rows -----------------------------------------------------------------------------------------------------
 
     def meet(self, family: Family, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Note the family and the tokenizer, and see that turns can be ended.
-
-        Raises:
-            ConfigError: the tokenizer has no token that ends a text.
-        """
+        """Note the family and the tokenizer; see `WrittenTask.meet`."""
         super().meet(family, tokenizer)
-        check_end(tokenizer)
         self.tokenizer = tokenizer
 
     def fault(self, row: Row) -> str | None:

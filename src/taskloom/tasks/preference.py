@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from taskloom.errors import ConfigError, DataError, Fault
 from taskloom.tasks._chat_templates import ANSWERS, conversation, messages_fault, refusal, template_of
-from taskloom.tasks._prompts import answer_ids, check_end, prompt_ids
+from taskloom.tasks._prompts import answer_ids, prompt_ids
 from taskloom.tasks._text import item_of, text_fault
-from taskloom.tasks._words import WordsTask
+from taskloom.tasks._words import WordsTask, check_end
 from taskloom.types import IGNORED, Family, Item, Prediction, Row
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from taskloom.generation.spelling import spelling_of
 from taskloom.tasks._labels import LabelledTask
 from taskloom.tasks._rendered import RenderedTask, check_spelled, label_names_fault
 from taskloom.tasks._words import TokenLimit
-from taskloom.tasks.token_classification import TokenClassification
+from taskloom.tasks.token_classification import TokenClassification, constant_tags
 from taskloom.types import Item, Prediction, Row
 
 if TYPE_CHECKING:
@@ -129,8 +128,7 @@ class TaggingAsText(RenderedTask, LabelledTask):
 
     def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
         """Answer with the most frequent training tag for every word."""
-        tag = Counter(tag for row in train for tag in row["tags"]).most_common(1)[0][0]
-        return [[tag] * len(row["tokens"]) for row in rows]
+        return constant_tags(train, rows)
 
     def describe(self, row: Row, item: Item) -> list[tuple[str, str]]:
         """Show what is asked and what is learned."""

@@ -197,8 +197,7 @@ class TokenClassification(Pupil, LabelledTask):
 
     def baseline(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
         """Answer with the most frequent training tag for every word."""
-        tag = Counter(tag for row in train for tag in row["tags"]).most_common(1)[0][0]
-        return [[tag] * len(row["tokens"]) for row in rows]
+        return constant_tags(train, rows)
 
     def describe(self, row: Row, item: Item) -> list[tuple[str, str]]:
         """List each word with its tag."""
@@ -215,6 +214,12 @@ class TokenClassification(Pupil, LabelledTask):
                 for before in (f"B-{tag[2:]}", tag):
                     allowed[self.ids[before], follower] = True
         return allowed
+
+
+def constant_tags(train: Sequence[Row], rows: Sequence[Row]) -> list[Any]:
+    """Answer rows with the most frequent training tag for every word."""
+    tag = Counter(tag for row in train for tag in row["tags"]).most_common(1)[0][0]
+    return [[tag] * len(row["tokens"]) for row in rows]
 
 
 def needs_blanks(tokenizer: PreTrainedTokenizerFast) -> bool:

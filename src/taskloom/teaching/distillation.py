@@ -194,7 +194,7 @@ def ask(
     model, tasks, tokenizer = load_model(teacher.folder)
     model.to(device)
     task = tasks[teacher.name]
-    padding = Padding(int(tokenizer.pad_token_id or 0), getattr(model.config, "decoder_start_token_id", None))
+    padding = Padding.of(tokenizer, model.config)
     predictor = Predictor(model, {teacher.name: task}, padding, limit_tokens, tokenizer)
     values, sizes = [], []
     for start in range(0, len(rows), BLOCK_ROWS):

@@ -16,6 +16,7 @@ from taskloom.errors import Fault, NonFiniteGradientError, listed
 from taskloom.gradients import BalancedStep, Balancer, GradientError
 from taskloom.gradients.step import Backward, Step
 from taskloom.gradients.verification import Difference, compare
+from taskloom.model.multitask import tasks_of_rows
 from taskloom.record import write_text
 from taskloom.training.objective import Objective
 from taskloom.types import Chunk
@@ -176,21 +177,18 @@ class Balancing:
 
     def _rows_of(self, chunk: Chunk) -> tuple[list[int], dict[str, Tensor], list[int]]:
         """Give for the rows of a chunk their tasks, the inputs, and their items; of packed rows, items are halves."""
-        length = chunk.inputs["input_ids"].shape[0]
-        tasks, items = [0] * length, [0] * length
+        tasks = tasks_of_rows(chunk, self._numbers)
+        items = [0] * len(tasks)
         if chunk.packing is not None:
-            for name, part in chunk.parts.items():
-                for row in chunk.packing.rows[part.sequences].tolist():
-                    tasks[row], items[row] = self._numbers[name], chunk.packing.halves[row]
+            items = list(chunk.packing.halves)
             # Labels of words have a row for each sequence, and are read once the rows are laid out again.
             return tasks, {key: value for key, value in chunk.inputs.items() if key != "labels"}, items
         item = 0
-        for name, part in chunk.parts.items():
+        for part in chunk.parts.values():
             places = iter(part.sequences.tolist())
             for size in part.sizes:
                 for _ in range(size):
-                    row = next(places)
-                    tasks[row], items[row] = self._numbers[name], item
+                    items[next(places)] = item
                 item += 1
         return tasks, chunk.inputs, items
 
