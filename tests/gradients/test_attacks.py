@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from splitting_tools import distance, separate_passes, shared
 from torch import Tensor, nn
 from torch.nn import functional
 
+from splitting_tools import distance, separate_passes, shared
 from taskloom.gradients import Engine, GradientError
 
 TASKS = torch.tensor([0, 0, 0, 2, 3, 3])

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
+from torchjd.aggregation import UPGradWeighting
+
 from splitting_tools import (
     BACKBONES,
     Batch,
@@ -17,10 +21,6 @@ from splitting_tools import (
     separate_passes,
     shared,
 )
-from torch import Tensor
-from torch.nn import functional
-from torchjd.aggregation import UPGradWeighting
-
 from taskloom.balance import BALANCES
 from taskloom.balance._projector import NnlsProjector
 from taskloom.gradients import Balancer, Engine

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from splitting_tools import (
     BACKBONES,
     Batch,
@@ -18,9 +21,6 @@ from splitting_tools import (
     separate_passes,
     shared,
 )
-from torch import Tensor, nn
-from torch.nn import functional
-
 from taskloom.gradients import Engine
 
 TASKS = (0, 0, 0, 2, 3, 3)

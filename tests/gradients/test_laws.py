@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
+
 from splitting_tools import (
     BACKBONES,
     WORDS,
@@ -21,8 +23,6 @@ from splitting_tools import (
     separate_passes,
     shared,
 )
-from torch import Tensor, nn
-
 from taskloom.gradients import Engine, GradientError, Step
 from taskloom.gradients.rows import MARK
 from taskloom.gradients.step import accumulating

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from splitting_tools import BACKBONES, Batch, adapted, distance, flat_gradient, one_pass, shared
 from torch import Tensor
 
+from splitting_tools import BACKBONES, Batch, adapted, distance, flat_gradient, one_pass, shared
 from taskloom.gradients import Engine
 from taskloom.gradients.ranks import add_up, add_up_number, average, average_gradients, rank, world_size
 from two_processes import in_two_processes

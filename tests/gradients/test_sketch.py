@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from splitting_tools import distance
 
+from splitting_tools import distance
 from taskloom import helpdesk
 from taskloom.gradients import CountSketch, Engine
 from taskloom.gradients.sketch import SIGNS

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from splitting_tools import BACKBONES, distance, flat_gradient, separate_passes, shared
 from torch import Tensor, nn
 from torch.nn import functional
 
+from splitting_tools import BACKBONES, distance, flat_gradient, separate_passes, shared
 from taskloom.gradients import Engine, words
 from taskloom.gradients.words import label_losses
 from taskloom.types import IGNORED
