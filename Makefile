@@ -46,5 +46,5 @@ $(VENV)/installed: $(VENV)/torch pyproject.toml
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,quantize,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,quantize,study,fairness,explain,dev]"
 	touch $@

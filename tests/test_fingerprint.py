@@ -187,6 +187,16 @@ def test_a_finished_run_is_finished_whatever_changed(home: Path, monkeypatch: py
     assert going_on(home) == f"{home}/run is finished already; nothing to do.\n"
 
 
+def test_a_run_file_written_before_a_key_was_known_is_the_same_run(home: Path) -> None:
+    going_on(home)
+    written = home / "run" / "run.yaml"
+    text = written.read_text()
+    assert "  head_experts: null\n" in text
+    written.write_text(text.replace("  head_experts: null\n", ""))
+    (home / "run" / "report.html").write_text("a page")
+    assert going_on(home) == f"{home}/run is finished already; nothing to do.\n"
+
+
 # --- what changed is named, refused, and accepted where asked for -------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
 from taskloom.curriculum import CurriculumRecorder
 from taskloom.environment import environment
-from taskloom.errors import Fault, InterruptedRunError, RunFolderError
+from taskloom.errors import ConfigError, Fault, InterruptedRunError, RunFolderError
 from taskloom.fingerprint import Change, Fingerprint, changes_since, fingerprint_of, note, refuse
 from taskloom.gradients.ranks import rank, wait_for_all
 from taskloom.model import MultiTaskModel, load_model
@@ -277,6 +277,8 @@ def _existing(folder: Path, text: str) -> Record | None:
         return None
     record = Record.open(folder)
     before = record.run_yaml.read_text(encoding="utf-8")
+    if before != text:
+        before = _completed(record.run_yaml, before)
     # Of an unfinished run, other rows in memory are told from the fingerprint, which names their split.
     same = before == text or (record.state.status != "finished" and _undigested(before) == _undigested(text))
     if not same:
@@ -286,6 +288,14 @@ def _existing(folder: Path, text: str) -> Record | None:
         fix = f"Name another folder, or delete `{folder}` to begin anew"
         raise RunFolderError(Fault(f"--out {folder}", f"hold this run, with `{key}: {new}`", f"`{key}: {old}`", fix))
     return record
+
+
+def _completed(path: Path, text: str) -> str:
+    """Give a run file of an earlier release with the defaults that keys have which it did not know."""
+    try:
+        return read_config(path).as_yaml()
+    except ConfigError:  # a release that took back a key
+        return text
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]:
