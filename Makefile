@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: quickstart test test-slow test-gpu lint recipe clean
+.PHONY: quickstart test test-slow test-gpu lint recipe recipe-bert recipe-t5 recipe-chat clean
 
 quickstart: $(VENV)/installed          ## train seven tasks in one encoder on the generated help desk
 	$(BIN)/taskloom quickstart --out runs/quickstart
@@ -28,6 +28,9 @@ lint: $(VENV)/developed                ## style and types
 DATA ?= data
 recipe: $(VENV)/installed              ## six real tasks in one encoder; DATA is the folder with snips, sst2, wnut17, stsb, squad_v1
 	$(BIN)/taskloom train recipes/assistant.yaml --set data_root=$(DATA) --out runs/assistant
+
+recipe-bert recipe-t5 recipe-chat: $(VENV)/installed   ## a case study: all its tasks in one model, then each alone
+	$(BIN)/python benchmarks/recipes.py $(@:recipe-%=%) --data $(DATA)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
