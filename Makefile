@@ -49,5 +49,5 @@ $(VENV)/installed: $(VENV)/torch pyproject.toml
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,quantize,study,fairness,explain,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,quantize,explain,dev]"
 	touch $@
