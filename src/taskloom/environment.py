@@ -28,6 +28,7 @@ EXTRAS = {
     "report": ("matplotlib", "curves in the report"),
     "balance": ("cvxpy", "the balancing method `cagrad`"),
     "track": ("tensorboard", "training curves in TensorBoard by `report_to: tensorboard`"),
+    "explain": ("captum", "explanations by integrated gradients"),
 }
 """Extra -> the package that tells whether it is there, and what it gives."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,18 +40,38 @@ def _fault(task: Task, row: Row, number: int) -> Fault | None:
     return Fault(f"row {number}", complaint, f"the columns {sorted(row)}" if lacks else "")
 
 
-def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
+def predict(run: Run, task: str, rows: Sequence[Row], *, calibrated: bool = True) -> list[Prediction]:
     """Answer rows of one task.
 
     Args:
         run: a finished run.
         task: the task's name.
         rows: [example] columns under the task's own names; answer columns may be absent.
+        calibrated: whether probabilities are those of the run's calibration, where it has one, and not as trained.
 
     Raises:
         DataError: the run has no such task, or a row lacks a column.
     """
+    items = asked_items(run, task, rows)
     model, tasks, tokenizer = run.loaded()
+    if not calibrated:
+        plain = copy.copy(tasks[task])
+        plain.calibration = 1.0
+        tasks = {**tasks, task: plain}
+    padding = Padding.of(tokenizer, model.config)
+    return Predictor(model, tasks, padding, LIMIT_TOKENS, tokenizer).answer(task, rows, _Held(items))
+
+
+def asked_items(run: Run, task: str, rows: Sequence[Row]) -> list[Item]:
+    """Check rows of one task, whose answers may be absent, and encode them.
+
+    Returns:
+        [item], each with its ``row``.
+
+    Raises:
+        DataError: the run has no such task, or a row lacks a column.
+    """
+    _, tasks, tokenizer = run.loaded()
     if task not in tasks:
         raise DataError(Fault(task, "be a task of the run", f"`{task}`", nearest(task, tasks)))
     faults = [fault for number, row in enumerate(rows, start=1) if (fault := _fault(tasks[task], row, number))]
@@ -59,8 +80,7 @@ def predict(run: Run, task: str, rows: Sequence[Row]) -> list[Prediction]:
     items: list[Item] = []
     for index, encoded in enumerate(tasks[task].encode(rows, tokenizer)):
         items += [item | {"row": index} for item in encoded]
-    padding = Padding.of(tokenizer, model.config)
-    return Predictor(model, tasks, padding, LIMIT_TOKENS, tokenizer).answer(task, rows, _Held(items))
+    return items
 
 
 def prediction_line(task: Task, index: int, place: str, row: Row, answer: Prediction) -> dict[str, Any]:

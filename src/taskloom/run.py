@@ -78,11 +78,11 @@ class Run:
             self._loaded = load_model(self.record.model)
         return self._loaded
 
-    def predict(self, task: str, rows: Sequence[Row]) -> list[Prediction]:
+    def predict(self, task: str, rows: Sequence[Row], *, calibrated: bool = True) -> list[Prediction]:
         """Answer rows of one task; see `taskloom.prediction.predict`."""
         from taskloom.prediction import predict
 
-        return predict(self, task, rows)
+        return predict(self, task, rows, calibrated=calibrated)
 
 
 def train(
@@ -164,10 +164,28 @@ def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: I
     Raises:
         RunFolderError: the folder holds no finished run.
     """
+    session, record = reopened(folder, rows=rows)
+    wanted = list(splits or session.config.evaluation.splits)
+    held = session.prepared.items.values()
+    missing = [split for split in wanted if not any(split in items for items in held)]
+    if missing:
+        raise RunFolderError(Fault("split", "be one that the run's data has", f"`{missing[0]}`"))
+    return session.score(wanted, record)
+
+
+def reopened(folder: str | Path, *, rows: InMemory | None = None) -> tuple[Session, Record]:
+    """Open a finished run with its data and its trained model, on the run's device.
+
+    Args:
+        folder: the run folder.
+        rows: the rows in memory that the run was trained with, where it was.
+
+    Raises:
+        RunFolderError: the folder holds no finished run, or its data teaches other labels than it was trained with.
+    """
     run = Run(folder)
     model, tasks, _ = run.loaded()
     config = read_config(run.record.run_yaml)
-    wanted = list(splits or config.evaluation.splits)
     prepared = prepare(config, rows=rows)
     unlike = [name for name, task in prepared.tasks.items() if task.state() != tasks[name].state()]
     if unlike:
@@ -175,12 +193,9 @@ def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: I
         raise RunFolderError(
             *(Fault(f"tasks.{name}.data", "hold the labels of the run", "others", fix) for name in unlike)
         )
-    missing = [split for split in wanted if not any(split in items for items in prepared.items.values())]
-    if missing:
-        raise RunFolderError(Fault("split", "be one that the run's data has", f"`{missing[0]}`"))
     session = Session(config, prepared, run.record.checkpoints, model)
     model.to(session.arguments.device)
-    return session.score(wanted, run.record)
+    return session, run.record
 
 
 class _Beside(Record):

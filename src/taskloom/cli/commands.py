@@ -115,11 +115,11 @@ def run_evaluate(folder: Path, splits: Sequence[str]) -> None:
     _show_scores(evaluate_run(folder, splits or None))
 
 
-def run_predict(folder: Path, task: str, source: str, out: Path | None) -> None:
+def run_predict(folder: Path, task: str, source: str, out: Path | None, *, calibrated: bool = True) -> None:
     """Answer rows from a file, from standard input, or one text."""
     run = Run(folder)
     rows = _rows(run, task, source)
-    answers = run.predict(task, rows)
+    answers = run.predict(task, rows, calibrated=calibrated)
     lines = [
         json.dumps({"prediction": answer.value, **answer.detail}, ensure_ascii=False, default=str) for answer in answers
     ]

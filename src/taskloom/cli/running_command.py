@@ -106,11 +106,14 @@ def predict(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Write JSON lines there instead of printing them."),
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Tell probabilities as trained, also where the run was calibrated.")
+    ] = False,
 ) -> None:
     """Answer rows of one task with a finished run: one JSON line for each."""
     from taskloom.cli.commands import run_predict
 
-    run_predict(folder, task, source, out)
+    run_predict(folder, task, source, out, calibrated=not raw)
 
 
 @app.command()

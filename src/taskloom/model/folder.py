@@ -3,7 +3,7 @@
 `adapter/` holds what peft writes and no config.json, which would keep it from being loaded; `sharing/` the parts of a
 sharing scheme, and `adapters/TASK/` what they are to each task as an adapter of peft, where they are one; `backbone/`
 what transformers writes. Each of the three carries the tokenizer. `head_experts.safetensors` is there where a model has
-experts between its backbone and its heads. Nothing is pickled.
+experts between its backbone and its heads, `calibration.json` where it was calibrated. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 VERSION = 1
 HEADS, TASKS_FILE, ADAPTER, BACKBONE = "heads.safetensors", "tasks.json", "adapter", "backbone"
 SHARING = "sharing"
+CALIBRATION = "calibration.json"
+"""Temperatures by which probabilities are told, where the run was calibrated: task -> what logits are divided by."""
 
 
 def build_model(section: ModelSection, tasks: Mapping[str, Task], seed: int) -> MultiTaskModel:
@@ -156,6 +158,9 @@ def load_model(folder: Path) -> tuple[MultiTaskModel, dict[str, Task], PreTraine
     for name, entry in described["tasks"].items():
         tasks[name].meet(family, tokenizer)
         tasks[name].restore(entry["state"])
+    for name, temperature in read_temperatures(folder).items():
+        if name in tasks:
+            tasks[name].calibration = temperature
     share_heads(tasks)
     model = build_model(kept, tasks, seed=0)
     for name, entry in described["tasks"].items():
@@ -163,6 +168,20 @@ def load_model(folder: Path) -> tuple[MultiTaskModel, dict[str, Task], PreTraine
             add_own_adapter(model, name, entry["own_adapter"])
     load_weights(model, folder)
     return model.eval(), tasks, tokenizer
+
+
+def read_temperatures(folder: Path) -> dict[str, float]:
+    """Give the temperatures of a model's tasks; none where it was not calibrated.
+
+    Raises:
+        ModelError: they were written by another version.
+    """
+    path = folder / CALIBRATION
+    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"version": VERSION}
+    if held.get("version") != VERSION:
+        fix = "Call `taskloom calibrate` again with this Taskloom"
+        raise ModelError(Fault(str(path), f"be of version {VERSION}", f"version {held.get('version')}", fix))
+    return {name: float(temperature) for name, temperature in held.get("temperatures", {}).items()}
 
 
 def load_weights(model: MultiTaskModel, folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Floats = NDArray[np.float32]
+
+
+class Odds(NamedTuple):
+    """What the probabilities of a row's answer are made of.
+
+    Attributes:
+        logits: [choice, option].
+        given: [choice] the option that is answered.
+        right: [choice] the right one; -1 where it is not known.
+    """
+
+    logits: Floats
+    given: NDArray[np.int64]
+    right: NDArray[np.int64]
 
 
 class Task(ABC):
@@ -46,6 +60,7 @@ class Task(ABC):
     Attributes:
         max_length: tokens after which a sequence is cut.
         family: the family of the run's backbone, from `meet`.
+        calibration: the temperature that logits are divided by where probabilities are told; no answer depends on it.
     """
 
     columns: ClassVar[Mapping[str, str]]
@@ -59,6 +74,7 @@ class Task(ABC):
     generates: ClassVar[bool] = False
     windows: ClassVar[bool] = False
     importance: ClassVar[float] = 1.0
+    calibration: float = 1.0
 
     def __init__(self, *, max_length: int = 256) -> None:
         self.max_length = max_length
@@ -146,6 +162,16 @@ class Task(ABC):
             outputs: for each item the head's output [sequence, ...], cut to the item's own tokens where the output
                 has a token axis.
         """
+
+    def odds(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Odds | None:
+        """Give what the probabilities in a row's prediction are made of; None for a task that tells none.
+
+        Args:
+            row: the example.
+            items: its items.
+            outputs: as `decode` takes them.
+        """
+        return None
 
     @abstractmethod
     def reference(self, row: Row) -> Any:

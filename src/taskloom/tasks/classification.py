@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from taskloom.tasks import Floats, Task
+from taskloom.tasks import Floats, Odds, Task
 from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._labels import LabelledTask, label_fault
 from taskloom.tasks._losses import ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
@@ -118,10 +118,14 @@ class Classification(Pupil, LabelledTask):
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the likeliest label, with all probabilities."""
-        probabilities = softmax(outputs[0][0])
-        best = int(probabilities.argmax())
+        best, probabilities = int(outputs[0][0].argmax()), softmax(outputs[0][0] / self.calibration)
         named = {str(label): round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
         return Prediction(self.labels[best], {"probabilities": named})
+
+    def odds(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Odds | None:
+        """Give one choice among all labels."""
+        right = np.array([self.ids.get(row.get("label"), -1)])
+        return Odds(outputs[0][:1], outputs[0][:1].argmax(axis=1), right)
 
     def reference(self, row: Row) -> Any:
         """Give the row's label."""

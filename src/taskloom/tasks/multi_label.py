@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taskloom.tasks import Floats, Task
+from taskloom.tasks import Floats, Odds, Task
 from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._labels import LabelledTask, label_fault
 from taskloom.tasks._losses import (
@@ -158,10 +159,23 @@ class MultiLabel(Pupil, LabelledTask):
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the labels at or above the threshold, with all probabilities."""
-        probabilities = (1 + np.tanh(outputs[0][0].astype(np.float64) / 2)) / 2  # the sigmoid, without overflow
-        chosen = [label for label, p in zip(self.labels, probabilities, strict=True) if p >= self.threshold]
+        logits = outputs[0][0].astype(np.float64)
+        chosen = [label for label, held in zip(self.labels, self._chosen(logits), strict=True) if held]
+        probabilities = sigmoid(logits / self.calibration)
         named = {str(label): round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
         return Prediction(chosen, {"probabilities": named})
+
+    def odds(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Odds | None:
+        """Give a choice for each label between not having it, whose logit is 0, and having it."""
+        logits, held = outputs[0][0].astype(np.float64), set(row.get("labels") or ())
+        right = np.array([int(label in held) if "labels" in row else -1 for label in self.labels])
+        both = np.stack([np.zeros_like(logits), logits], axis=1).astype(np.float32)
+        return Odds(both, self._chosen(logits).astype(np.int64), right)
+
+    def _chosen(self, logits: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say which labels are given, by the probabilities as trained: the threshold was set for these."""
+        found: NDArray[np.bool_] = sigmoid(logits) >= self.threshold
+        return found
 
     def reference(self, row: Row) -> Any:
         """Give the row's labels."""
@@ -178,3 +192,9 @@ class MultiLabel(Pupil, LabelledTask):
             if f1 > best_f1:
                 best, best_f1 = size, f1
         return [ranked[:best]] * len(rows)
+
+
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the probability of each label, without overflow."""
+    found: NDArray[np.float64] = (1 + np.tanh(logits / 2)) / 2
+    return found

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from taskloom.tasks import Floats, Task
+from taskloom.tasks import Floats, Odds, Task
 from taskloom.tasks._heads import PooledHead, Pooling, settled
 from taskloom.tasks._losses import FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
 from taskloom.tasks._text import encode_texts, item_of, text_fault
@@ -114,10 +115,15 @@ class MultipleChoice(Task):
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the index of the likeliest choice, with its text and all probabilities."""
-        probabilities = softmax(outputs[0][:, 0])
-        best = int(probabilities.argmax())
+        best, probabilities = int(outputs[0][:, 0].argmax()), softmax(outputs[0][:, 0] / self.calibration)
         detail = {"text": row["choices"][best], "probabilities": [round(float(p), 6) for p in probabilities]}
         return Prediction(best, detail)
+
+    def odds(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Odds | None:
+        """Give one choice among the row's own."""
+        label = row.get("label")
+        right = np.array([-1 if label is None else int(label)])
+        return Odds(outputs[0][:, 0][None], outputs[0][:, 0][None].argmax(axis=1), right)
 
     def reference(self, row: Row) -> Any:
         """Give the index of the right choice."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taskloom.tasks import Floats, Task
+from taskloom.tasks import Floats, Odds, Task
 from taskloom.tasks._heads import TokenHead, padded
 from taskloom.tasks._labels import LabelledTask
 from taskloom.tasks._losses import ClassWeights, FocalGamma, LabelLoss, LabelSmoothing, NoiseRobustness
@@ -180,9 +180,8 @@ class TokenClassification(Pupil, LabelledTask):
 
     def decode(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Prediction:
         """Give the likeliest sequence of tags that the scheme allows; words without a piece are "O"."""
-        item, logits = items[0], outputs[0][0]
-        scores = log_softmax(logits[item["positions"]])
-        path = best_path(scores, self._allowed()) if self.scheme == "bio" else scores.argmax(axis=1)
+        item, logits = items[0], outputs[0][0][items[0]["positions"]]
+        path, scores = self._path(logits), log_softmax(logits / self.calibration)
         outside = "O" if self.scheme == "bio" else self.labels[0]
         tags = [outside] * len(row["tokens"])
         sure = [1.0] * len(tags)
@@ -190,6 +189,19 @@ class TokenClassification(Pupil, LabelledTask):
             tags[word] = self.labels[int(path[place])]
             sure[word] = round(float(np.exp(scores[place, path[place]])), 6)
         return Prediction(tags, {"probabilities": sure})
+
+    def odds(self, row: Row, items: Sequence[Item], outputs: Sequence[Floats]) -> Odds | None:
+        """Give a choice among all tags for each word that is read."""
+        item, logits = items[0], outputs[0][0][items[0]["positions"]]
+        tags = row.get("tags") or []
+        right = [self.ids.get(tags[word], -1) if word < len(tags) else -1 for word in item["words"]]
+        return Odds(logits, self._path(logits), np.array(right, dtype=np.int64))
+
+    def _path(self, logits: Floats) -> NDArray[np.int64]:
+        """Find the likeliest tags that the scheme allows: [word], from logits [word, label]."""
+        scores = log_softmax(logits)
+        path: NDArray[np.int64] = best_path(scores, self._allowed()) if self.scheme == "bio" else scores.argmax(axis=1)
+        return path
 
     def reference(self, row: Row) -> Any:
         """Give the row's tags."""
