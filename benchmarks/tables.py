@@ -315,7 +315,20 @@ def draw_gradients(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def null_studies_table(result: dict[str, Any]) -> str:
+    """Give how often verdicts are wrong where nothing differs, and how often they find what does, by seeds."""
+    effects = list(result["rows"][0]["found"])
+    heads = [f"effect {effect}: tasks found" for effect in effects]
+    lines = ["| seeds | any task called harmed | any called helped | " + " | ".join(heads) + " |"]
+    lines.append("|---|---|---|" + "---|" * len(effects))
+    for row in result["rows"]:
+        found = " | ".join(f"{row['found'][effect]:.1%}" for effect in effects)
+        lines.append(f"| {row['seeds']} | {row['false_harmed']:.1%} | {row['false_helped']:.1%} | {found} |")
+    return "\n".join([*lines, "", place(result)])
+
+
 TABLES = {
+    "null_studies": ("docs/statistics.md", null_studies_table),
     "assistant": ("README.md", assistant_table),
     "gradients": ("docs/gradients.md", gradients_table),
     "gradients-gpu": ("docs/gradients.md", gradients_table),

@@ -26,6 +26,7 @@ ORDER = (
     "config",
     "metrics",
     "bootstrap",
+    "statistics",
     "mixture",
     "balance",
     "gradients",
