@@ -1,7 +1,13 @@
-"""Small tokenizers of the three makes in which backbones write, their pieces learned from a few sentences."""
+"""Small tokenizers of the three makes in which backbones write; the same pieces, and numbers, in each process.
+
+Trainers number pieces, and break ties between them, in an order that each process draws anew. So a tiny random model
+would be another one in each, and what is true of nearly all of them would fail now and then.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from functools import cache
 from typing import Any
 
@@ -33,12 +39,19 @@ def _byte_level() -> PreTrainedTokenizerFast:
 
 
 def _wordpiece() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """Know every letter, every second word whole, and the ends of the others."""
+    normalizer, cutter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    texts = [normalizer.normalize_str(text) for text in SENTENCES]
+    words = sorted({word for text in texts for word, _ in cutter.pre_tokenize_str(text)})
+    letters = sorted({*"abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'@_-()", *"".join(words)})
+    ends = sorted({f"##{word[-3:]}" for word in words[1::2] if len(word) > 3})
+    pieces = [*SPECIAL.values(), *letters, *(f"##{letter}" for letter in letters), *words[::2], *ends]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, cutter
     tokenizer.decoder = decoders.WordPiece()
-    alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'@_-()")
-    return _learned(tokenizer, trainers.WordPieceTrainer, vocab_size=250, initial_alphabet=alphabet)
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
 
 
 def _unigram() -> PreTrainedTokenizerFast:
@@ -58,4 +71,17 @@ def _unigram() -> PreTrainedTokenizerFast:
 def _learned(tokenizer: Tokenizer, trainer: Any, **options: Any) -> PreTrainedTokenizerFast:
     learner = trainer(special_tokens=list(SPECIAL.values()), show_progress=False, **options)
     tokenizer.train_from_iterator(SENTENCES * 3, learner)
+    if isinstance(tokenizer.model, models.Unigram):
+        _settle(tokenizer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+
+
+def _settle(tokenizer: Tokenizer) -> None:
+    """Number a unigram model's pieces by their letters, and score them by how often they stand in the sentences."""
+    learned = [piece for piece, _ in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    special, rest = learned[: len(SPECIAL)], sorted(learned[len(SPECIAL) :])
+    assert special == list(SPECIAL.values())
+    text = " ".join(["", *SENTENCES]).replace(" ", "\u2581")  # what a piece at a word's beginning begins with
+    scores = [(piece, math.log((text.count(piece) + 0.5) / len(text))) for piece in rest]
+    pieces = [*((piece, 0.0) for piece in special), *scores]
+    tokenizer.model = models.Unigram(pieces, unk_id=special.index("<unk>"), byte_fallback=False)

@@ -32,7 +32,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from null_studies import alarms, simulated_studies
 
-NUMBERS = st.floats(-10, 10).map(lambda value: round(value, 3))
+NUMBERS = st.integers(-80, 80).map(lambda value: value / 8)  # sums without rounding: scipy tells ties by it
 
 
 @given(st.lists(NUMBERS, min_size=2, max_size=9))
