@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,15 +72,21 @@ class Predictor:
             [example] predictions, in the order of the rows.
         """
         task = self.tasks[name]
-        outputs = self.written(name, rows, items) if task.generates else self.outputs(name, items)
-        held: list[list[tuple[Item, Any]]] = [[] for _ in rows]
+        return [task.decode(row, own, outputs) for row, own, outputs in self.answered(name, rows, items)]
+
+    def answered(
+        self, name: str, rows: Sequence[Row], items: ItemSource
+    ) -> Iterator[tuple[Row, list[Item], list[Any]]]:
+        """Give each row with its items and what the head, or the writer, gave for each; see `answer`."""
+        outputs = self.written(name, rows, items) if self.tasks[name].generates else self.outputs(name, items)
+        held: list[tuple[list[Item], list[Any]]] = [([], []) for _ in rows]
         for index, output in enumerate(outputs):
             item = items[index]
-            held[item["row"]].append((item, output))
-        return [
-            task.decode(row, [item for item, _ in own], [output for _, output in own])
-            for row, own in zip(rows, held, strict=True)
-        ]
+            own, its_outputs = held[item["row"]]
+            own.append(item)
+            its_outputs.append(output)
+        for row, (own, its_outputs) in zip(rows, held, strict=True):
+            yield row, own, its_outputs
 
     def written(self, name: str, rows: Sequence[Row], items: ItemSource) -> list[str]:
         """Have a task that writes answer items of rows: [item] texts."""
@@ -104,7 +110,7 @@ class Predictor:
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            for group in _groups(lengths, sizes, self.limit_tokens):
+            for group in like_lengths(lengths, sizes, self.limit_tokens):
                 drawn = [(name, held[index]) for index in group]
                 chunk = collate(drawn, self.tasks, self.padding).to(device)
                 output = self.model(chunk)[name].float().cpu().numpy()
@@ -117,8 +123,19 @@ class Predictor:
         return outputs
 
 
-def _groups(lengths: NDArray[np.int64], sizes: NDArray[np.int64], limit_tokens: int) -> list[list[int]]:
-    """Cut sorted blocks of items, since the best cut of all at once is quadratic in their number."""
+def like_lengths(lengths: NDArray[np.int64], sizes: NDArray[np.int64], limit_tokens: int) -> list[list[int]]:
+    """Group items into rectangles of like length.
+
+    Sorted blocks of them are cut, since the best cut of all at once is quadratic in their number.
+
+    Args:
+        lengths: [item] tokens of its longest sequence.
+        sizes: [item] sequences.
+        limit_tokens: of a rectangle.
+
+    Returns:
+        [rectangle][item] numbers of items.
+    """
     order = np.argsort(-lengths, kind="stable")
     groups = []
     for start in range(0, len(order), 256):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskloom.batches.chunks import Padding
@@ -18,17 +17,6 @@ if TYPE_CHECKING:
 
 LIMIT_TOKENS = 4096
 """Tokens of one rectangle."""
-
-
-@dataclass
-class _Held:
-    items: list[Item]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.items[index]
 
 
 def _fault(task: Task, row: Row, number: int) -> Fault | None:
@@ -59,7 +47,7 @@ def predict(run: Run, task: str, rows: Sequence[Row], *, calibrated: bool = True
         plain.calibration = 1.0
         tasks = {**tasks, task: plain}
     padding = Padding.of(tokenizer, model.config)
-    return Predictor(model, tasks, padding, LIMIT_TOKENS, tokenizer).answer(task, rows, _Held(items))
+    return Predictor(model, tasks, padding, LIMIT_TOKENS, tokenizer).answer(task, rows, items)
 
 
 def asked_items(run: Run, task: str, rows: Sequence[Row]) -> list[Item]:

@@ -188,6 +188,15 @@ def _score(row: dict[str, Any]) -> Score:
     return Score(**{field.name: row[field.name] for field in fields(Score)} | numbers)
 
 
+def read_note(path: Path) -> dict[str, Any]:
+    """Read a JSON file that some command wrote beside the run's own; nothing where there is none.
+
+    Raises:
+        RunFolderError: it is of another version, or no JSON object.
+    """
+    return _read_json(path) if path.is_file() else {}
+
+
 @dataclass(frozen=True)
 class State:
     """How a run stands.
@@ -315,12 +324,12 @@ class Record:
 
     def data(self) -> dict[str, Any]:
         """Give what was read, kept and skipped: task name -> its facts, none where nothing was written yet."""
-        tasks: dict[str, Any] = _read_json(self.data_json).get("tasks", {}) if self.data_json.is_file() else {}
+        tasks: dict[str, Any] = read_note(self.data_json).get("tasks", {})
         return tasks
 
     def curriculum(self) -> dict[str, Any]:
         """Give the difficulties that were measured, none where nothing was measured yet."""
-        return _read_json(self.curriculum_json) if self.curriculum_json.is_file() else {}
+        return read_note(self.curriculum_json)
 
     def environment(self) -> dict[str, Any]:
         """Give versions and device, none where nothing was written yet."""

@@ -164,7 +164,7 @@ class Session:
     def add_references(self, folder: Path) -> None:
         """Put beside items what the model says of them before training, where tasks compare with that."""
         self.model.to(self.arguments.device)
-        add_references(self.prepared.items, self.prepared.tasks, self._predictor(), folder)
+        add_references(self.prepared.items, self.prepared.tasks, self.predictor(), folder)
 
     def expert_loads(self) -> dict[str, Any]:
         """Give, for the record of a step, how much each task used each expert since last asked; empty without any."""
@@ -303,9 +303,10 @@ class Session:
         rows = self.prepared.corpora[name].splits[split][:limit]
         items = self.prepared.items[name][split]
         kept = _First(items, int((items.rows < len(rows)).sum()))
-        return rows, self._predictor().answer(name, rows, kept)
+        return rows, self.predictor().answer(name, rows, kept)
 
-    def _predictor(self) -> Predictor:
+    def predictor(self) -> Predictor:
+        """Make what answers rows with the model as it is now."""
         limit, prepared = self.config.batching.limit_tokens, self.prepared
         return Predictor(self.model, prepared.tasks, prepared.padding, limit, prepared.tokenizer)
 

@@ -80,8 +80,8 @@ def test_watching_leaves_the_model_as_it_was(run_copy: Path) -> None:
     session, _ = reopened(run_copy)
     held = [session.prepared.items["intent"]["validation"][0]]
     states_of(model, session.prepared.padding, "intent", held)
-    assert not model._body()._forward_hooks
-    assert not model._body()._forward_pre_hooks
+    assert not model.body()._forward_hooks
+    assert not model.body()._forward_pre_hooks
 
 
 def test_a_run_with_one_adapter_for_all_is_compared_with_its_start(run_copy: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from taskloom.batches.chunks import Padding, collate
 from taskloom.errors import MissingExtraError
 from taskloom.evaluation import Predictor
 from taskloom.model import MultiTaskModel
+from taskloom.model.frozen import frozen
 from taskloom.model.multitask import unwrapped
 from taskloom.prediction import LIMIT_TOKENS, asked_items
 from taskloom.run import Run
@@ -68,6 +69,7 @@ class Explanation:
         completeness_error: how far the weights are from adding up to ``value - baseline``, as a share of it.
         method: by which.
         steps: of the integral; 0 for leave-one-out.
+        answer: the model's answer to the row.
         sanity: how alike the words are ranked by a model with random weights; see `taskloom.attribution.sanity`.
     """
 
@@ -80,6 +82,7 @@ class Explanation:
     completeness_error: float
     method: str
     steps: int = 0
+    answer: Any = None
     sanity: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -225,7 +228,7 @@ class Explainer:
             raise MissingExtraError("captum", "explain", "attribute answers by integrated gradients") from error
 
         method = IntegratedGradients(lambda embeddings: self.values(aim, embeddings))
-        with _frozen(self.model):
+        with frozen(self.model):
             found: Tensor = method.attribute(
                 given.unsqueeze(0).float(),
                 baselines=blank.unsqueeze(0).float(),
@@ -268,29 +271,6 @@ class Explainer:
         return Explanation(row, text, aim.target, words, value, baseline, error, method, steps)
 
 
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Have no gradient formed of any parameter."""
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
-
-
-@dataclass
-class _Held:
-    items: Sequence[Item]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.items[index]
-
-
 def explainer_of(run: Run, name: str) -> Explainer:
     """Make the explainer of one task of a run."""
     model, tasks, tokenizer = run.loaded()
@@ -305,13 +285,9 @@ def answered_rows(
     predictor = Predictor(
         explainer.model, explainer.tasks, explainer.padding, explainer.limit_tokens, explainer.tokenizer
     )
-    held = _Held(items)
-    outputs: Sequence[Any] = predictor.written(name, rows, held) if task.generates else predictor.outputs(name, held)
-    for number, row in enumerate(rows):
-        own = [(item, output) for item, output in zip(items, outputs, strict=True) if item["row"] == number]
-        its_items, its_outputs = [item for item, _ in own], [output for _, output in own]
-        prediction = task.decode(row, its_items, its_outputs)
-        yield Answered(task, row, its_items, its_outputs, prediction, explainer.tokenizer, words)
+    for row, own, outputs in predictor.answered(name, rows, items):
+        prediction = task.decode(row, own, outputs)
+        yield Answered(task, row, own, outputs, prediction, explainer.tokenizer, words)
 
 
 def explain(
@@ -350,5 +326,5 @@ def explain(
     for number, answered in enumerate(answered_rows(explainer, rows, items, words)):
         for aim in aims_of(answered):
             aims.append(aim)
-            found.append(explainer.explain(aim, method, number))
+            found.append(replace(explainer.explain(aim, method, number), answer=answered.prediction.value))
     return checked(explainer, aims, found, method, seed) if sanity else found

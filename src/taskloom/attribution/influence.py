@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,12 @@ from taskloom.config import read_config
 from taskloom.errors import Fault, ModelError
 from taskloom.gradients import Engine
 from taskloom.gradients.conflict import interval
+from taskloom.model.frozen import frozen
 from taskloom.prediction import asked_items
 from taskloom.preparation import InMemory, Prepared, prepare
 from taskloom.run import Run
 from taskloom.tasks import Task
-from taskloom.types import Chunk, Item, Row
+from taskloom.types import Item, Row
 
 BATCHES, ROWS = 8, 16
 """Batches whose gradients are averaged, and rows of a task in each at most."""
@@ -34,6 +34,9 @@ LIMIT_NUMBERS = 2**28
 
 SKETCH = 16384
 LOSS, ANSWER = "loss", "answer"
+
+Scalar = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+"""From a head's output and its targets to the number whose gradient is taken."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,12 @@ class Influenced:
 
 @dataclass(frozen=True)
 class _Pass:
-    """One forward pass: its items, the slot of each, and how each slot's scalar comes of the output."""
+    """One forward pass: its items, the slot of their gradient, and how its scalar comes of the output."""
 
     name: str
     items: list[Item]
-    slots: list[int]
-    scalar: Any
+    slot: int
+    scalar: Scalar
 
 
 def influence(
@@ -133,12 +136,12 @@ def _training_passes(prepared: Prepared, batches: int) -> tuple[list[_Pass], dic
     for name, task in prepared.tasks.items():
         items, first = prepared.items[name]["train"], len(found)
         for batch in drawn_batches(len(items), batches):
-            found.append(_Pass(name, [items[index] for index in batch], [len(found)] * len(batch), _mean_loss(task)))
+            found.append(_Pass(name, [items[index] for index in batch], len(found), _mean_loss(task)))
         parts[name] = slice(first, len(found))
     return found, parts
 
 
-def _mean_loss(task: Task) -> Any:
+def _mean_loss(task: Task) -> Scalar:
     def scalar(output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         return task.loss(output, targets).mean()
 
@@ -153,17 +156,17 @@ def _row_passes(
     for number, row in enumerate(rows):
         own = [item for item in items if item["row"] == number]
         if task.fault(row) is None and task.unseen(row) is None:
-            found.append(_Pass(name, own, [first + number] * len(own), _mean_loss(task)))
+            found.append(_Pass(name, own, first + number, _mean_loss(task)))
             told.append((LOSS, ""))
             continue
         answered = next(iter(answered_rows(explainer, [row], [item | {"row": 0} for item in own])))
         aims = aims_of(answered)
-        found.append(_Pass(name, [aims[0].item], [first + number], _against(aims)))
+        found.append(_Pass(name, [aims[0].item], first + number, _against(aims)))
         told.append((ANSWER, aims[0].target if len(aims) == 1 else str(answered.prediction.value)))
     return found, told
 
 
-def _against(aims: Sequence[Aim]) -> Any:
+def _against(aims: Sequence[Aim]) -> Scalar:
     """Give minus the mean of what speaks for an answer, so that a lower number is a surer answer."""
 
     def scalar(output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
@@ -182,34 +185,19 @@ def _gramian(
     held = {name: each for name, each in shared.items() if each.requires_grad}
     if not held:
         raise ModelError(Fault("model", "train a parameter that its tasks share", "none"))
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     size = sum(each.numel() for each in held.values())
     exact = size * slots <= LIMIT_NUMBERS
     engine = Engine(held, slots, statistic="jacobian" if exact else "sketch", sketch_size=SKETCH)
     device = next(model.parameters()).device
-    try:
-        model.requires_grad_(False)
-        for parameter in held.values():
-            parameter.requires_grad_(True)
-        with engine.step(None if exact else torch.ones(slots)) as step:
-            for each in passes:
-                chunk = collate([(each.name, item) for item in each.items], tasks, explainer.padding).to(device)
-                step.rows(_slots_of_rows(chunk, each), chunk.inputs)
-                scalar = each.scalar(model(chunk)[each.name], chunk.parts[each.name].targets)
-                step.backward({each.slots[0]: scalar})
-        gramian = step.gramian()
-    finally:
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
-            parameter.grad = None
+    with frozen(model, held.values()), engine.step(None if exact else torch.ones(slots)) as step:
+        for each in passes:
+            chunk = collate([(each.name, item) for item in each.items], tasks, explainer.padding).to(device)
+            step.rows([each.slot] * len(chunk.inputs["input_ids"]), chunk.inputs)
+            step.backward({each.slot: each.scalar(model(chunk)[each.name], chunk.parts[each.name].targets)})
+    gramian = step.gramian()
     assert gramian is not None
     found: NDArray[np.float64] = gramian.cpu().numpy()
     return found
-
-
-def _slots_of_rows(chunk: Chunk, each: _Pass) -> list[int]:
-    sizes = chunk.parts[each.name].sizes
-    return [slot for slot, size in zip(each.slots, sizes, strict=True) for _ in range(size)]
 
 
 def _of_row(gramian: NDArray[np.float64], row: int, parts: Mapping[str, slice]) -> list[Influence]:

@@ -22,17 +22,17 @@ def explanations_path(record: Record, task: str) -> Path:
     return record.folder / FOLDER / record.predictions(task, "test").name
 
 
-def line_of(explanation: Explanation, source: str, asked: Mapping[str, Any], answer: Any) -> dict[str, Any]:
+def line_of(explanation: Explanation, source: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Give one line: what was asked and answered, and what each word adds.
 
     Args:
         explanation: itself.
         source: where the row came from.
         asked: the row without what is right, as lines of predictions have it in ``input``.
-        answer: the model's.
     """
     held = asdict(explanation)
     words = [{**word, "weight": _number(word["weight"])} for word in held.pop("words")]
+    answer = held.pop("answer")
     sanity = {part: _number(value) for part, value in held.pop("sanity").items()}
     plain = {key: _number(value) if isinstance(value, float) else value for key, value in held.items()}
     line = {"version": VERSION, **plain, "words": words, "source": source, "input": dict(asked), "prediction": answer}

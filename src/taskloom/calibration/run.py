@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ from taskloom.calibration.temperature import at_limit, fit_temperature, mean_los
 from taskloom.errors import DataError, Fault
 from taskloom.model.folder import CALIBRATION
 from taskloom.preparation import InMemory
-from taskloom.record import VERSION, Record, write_json
+from taskloom.record import VERSION, Record, read_note, write_json
 from taskloom.run import Run, reopened
 from taskloom.session import Session
-from taskloom.types import Item
 
 FILE = "calibration.json"
 FITTED_ON, MEASURED_ON = "validation", "test"
@@ -157,15 +155,9 @@ def choices_of(session: Session, name: str, split: str) -> Choices | None:
     task, items = session.prepared.tasks[name], session.prepared.items[name].get(split)
     if items is None or not len(items) or task.generates or task.reads == "words":
         return None
-    outputs = session._predictor().outputs(name, items)
-    rows = session.prepared.corpora[name].splits[split]
-    held: list[list[tuple[Item, Any]]] = [[] for _ in rows]
-    for index, output in enumerate(outputs):
-        item = items[index]
-        held[item["row"]].append((item, output))
-    parts = []
-    for number, (row, own) in enumerate(zip(rows, held, strict=True)):
-        odds = task.odds(row, [item for item, _ in own], [output for _, output in own])
+    rows, parts = session.prepared.corpora[name].splits[split], []
+    for number, (row, own, outputs) in enumerate(session.predictor().answered(name, rows, items)):
+        odds = task.odds(row, own, outputs)
         if odds is None:
             return None
         known = odds.right >= 0
@@ -187,8 +179,7 @@ def write_calibration(record: Record, found: list[Calibrated]) -> None:
 
 def read_calibration(record: Record) -> dict[str, Any]:
     """Give each task's entry of calibration.json; none where nothing was calibrated."""
-    path = record.folder / FILE
-    tasks: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.is_file() else {}
+    tasks: dict[str, Any] = read_note(record.folder / FILE).get("tasks", {})
     return tasks
 
 

@@ -21,6 +21,10 @@ app = typer.Typer(
 
 RunFile = Annotated[Path, typer.Argument(help="The run file (YAML).", metavar="RUN.yaml")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", metavar="FOLDER")]
+TaskName = Annotated[str, typer.Argument(help="The task's name.")]
+Source = Annotated[
+    str, typer.Argument(help="A .jsonl, .csv or .parquet file, - for JSON lines on standard input, or a text.")
+]
 Assignments = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this form
     typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the run file; may be repeated."),

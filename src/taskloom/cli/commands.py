@@ -118,7 +118,7 @@ def run_evaluate(folder: Path, splits: Sequence[str]) -> None:
 def run_predict(folder: Path, task: str, source: str, out: Path | None, *, calibrated: bool = True) -> None:
     """Answer rows from a file, from standard input, or one text."""
     run = Run(folder)
-    rows = _rows(run, task, source)
+    rows = rows_of(run, task, source)
     answers = run.predict(task, rows, calibrated=calibrated)
     lines = [
         json.dumps({"prediction": answer.value, **answer.detail}, ensure_ascii=False, default=str) for answer in answers
@@ -161,7 +161,7 @@ def _show_scores(scores: Sequence[Score]) -> None:
         )
 
 
-def _rows(run: Run, task: str, source: str) -> list[dict[str, Any]]:
+def rows_of(run: Run, task: str, source: str) -> list[dict[str, Any]]:
     """Read rows to be answered, their columns brought under the task's own names."""
     _, tasks, _ = run.loaded()
     path = Path(source)

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.markup import escape
@@ -45,21 +44,20 @@ def run_explain(
     if chosen is None:
         raise ConfigError(Fault("--method", "be a method of attribution", f"`{method}`", nearest(method, METHODS)))
     run = Run(folder)
-    held = commands._rows(run, task, source)[:rows]
+    held = commands.rows_of(run, task, source)[:rows]
     found = explain(run, task, held, method=chosen, words=words or None, sanity=sanity)
-    answers = [answer.value for answer in run.predict(task, held)]
     asked = [run.loaded()[1][task].asked(row) for row in held]
     for each in found:
-        _show(each, answers[each.row])
+        _show(each)
     path = out or explanations_path(run.record, task)
-    write_explanations(path, [line_of(each, source, asked[each.row], answers[each.row]) for each in found])
+    write_explanations(path, [line_of(each, source, asked[each.row]) for each in found])
     for line in summary(found):
         commands.console.print(line, soft_wrap=True)
     commands.console.print(f"wrote {path}", soft_wrap=True)
 
 
-def _show(found: Explanation, answer: Any) -> None:
-    said = escape(textwrap.shorten(str(answer), LIMIT_SAID, placeholder=" …"))
+def _show(found: Explanation) -> None:
+    said = escape(textwrap.shorten(str(found.answer), LIMIT_SAID, placeholder=" …"))
     numbers = f"{found.baseline:.3f} without the words, {found.value:.3f} with them"
     heading = f"[bold]row {found.row}[/bold]  {said}  [bold]{escape(found.target)}[/bold]: {numbers}"
     commands.console.print(heading, soft_wrap=True)
@@ -108,7 +106,7 @@ def summary(found: Sequence[Explanation]) -> list[str]:
 def run_influence(folder: Path, task: str, source: str, rows: int, out: Path | None) -> None:
     """Show and write which task's training moves answers."""
     run = Run(folder)
-    held = commands._rows(run, task, source)[:rows]
+    held = commands.rows_of(run, task, source)[:rows]
     found = influence(run, task, held)
     tasks = run.loaded()[1]
     for each in found:

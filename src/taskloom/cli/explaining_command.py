@@ -7,12 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from taskloom.cli.app import RunFolder, app
-
-TaskName = Annotated[str, typer.Argument(help="The task's name.")]
-Source = Annotated[
-    str, typer.Argument(help="A .jsonl, .csv or .parquet file, - for JSON lines on standard input, or a text.")
-]
+from taskloom.cli.app import RunFolder, Source, TaskName, app
 
 
 @app.command()

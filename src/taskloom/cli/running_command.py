@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from taskloom.cli.app import Assignments, RunFile, RunFolder, app
+from taskloom.cli.app import Assignments, RunFile, RunFolder, Source, TaskName, app
 
 
 @app.command()
@@ -98,10 +98,8 @@ def evaluate(
 @app.command()
 def predict(
     folder: RunFolder,
-    task: Annotated[str, typer.Argument(help="The task's name.")],
-    source: Annotated[
-        str, typer.Argument(help="A .jsonl, .csv or .parquet file, - for JSON lines on standard input, or a text.")
-    ],
+    task: TaskName,
+    source: Source,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Write JSON lines there instead of printing them."),

@@ -18,7 +18,7 @@ from taskloom.errors import ConfigError, Fault, ModelError, RunFolderError, list
 from taskloom.fingerprint import Fingerprint, changes_since, fingerprint_of, note
 from taskloom.gradients.ranks import world_size
 from taskloom.growth import fisher, forgetting, proof, relatedness
-from taskloom.growth.base import Base, read_note
+from taskloom.growth.base import Base
 from taskloom.growth.request import Fisher, Replay, Request, read_request
 from taskloom.growth.scores import joined_scores
 from taskloom.growth.training import GrowthSession, copy_parts, settle, shared_parameters
@@ -26,7 +26,7 @@ from taskloom.model import load_model
 from taskloom.model.folder import add_own_adapter
 from taskloom.model.multitask import unwrapped
 from taskloom.preparation import InMemory, Prepared, prepare
-from taskloom.record import VERSION, Record, write_json, write_text
+from taskloom.record import VERSION, Record, read_note, write_json, write_text
 from taskloom.run import Run, _existing, _fit, _identity
 from taskloom.session import Session
 from taskloom.tasks import TASKS, Task

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +78,6 @@ def model_digests(folder: Path) -> dict[str, str]:
     """Digest the weights of a model folder: file -> digest."""
     weights = [folder / TASKS_FILE, *sorted(folder.rglob("*.safetensors"))]
     return {path.relative_to(folder).as_posix(): file_identity(path) for path in weights}
-
-
-def read_note(path: Path) -> Mapping[str, Any]:
-    """Read a small JSON file of the folder; nothing where there is none."""
-    note: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return note
 
 
 def numbered(row: dict[str, Any]) -> dict[str, Any]:

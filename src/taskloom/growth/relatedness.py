@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +15,9 @@ from taskloom.bootstrap import draws, percentiles
 from taskloom.gradients import Engine
 from taskloom.growth.base import numbered
 from taskloom.model import MultiTaskModel
+from taskloom.model.frozen import frozen
 from taskloom.preparation import Prepared
-from taskloom.record import Record, write_json
+from taskloom.record import Record, read_note, write_json
 from taskloom.types import Chunk, Item
 
 VERSION = 1
@@ -68,19 +68,12 @@ def measure(
     Returns:
         one entry for each old task, the most related first.
     """
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    try:
-        model.requires_grad_(False)
+    wanted = set(shared)
+    held = {path: each for path, each in model.backbone.named_parameters() if path in wanted}
+    with frozen(model, model.heads[name].parameters()):
         _warm(model, prepared, name, rate, seed)
-        model.requires_grad_(False)
-        held = {path: each for path, each in model.backbone.named_parameters() if path in set(shared)}
-        for parameter in held.values():
-            parameter.requires_grad_(True)
+    with frozen(model, held.values()):
         sketches = _sketches(model, prepared, Engine(held, len(prepared.tasks), statistic="sketch", sketch_size=SKETCH))
-    finally:
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
-            parameter.grad = None
     names = list(prepared.tasks)
     place, found = names.index(name), []
     for index, old in enumerate(names):
@@ -92,7 +85,7 @@ def measure(
 
 def _warm(model: MultiTaskModel, prepared: Prepared, name: str, rate: float, seed: int) -> None:
     """Let the new head learn a little on hidden states as they are."""
-    head = model.heads[name].requires_grad_(True)
+    head = model.heads[name]
     if not list(head.parameters()):
         return
     model.eval()
@@ -169,8 +162,4 @@ def write_relatedness(record: Record, found: Sequence[Related]) -> None:
 
 def read_relatedness(record: Record) -> list[Related]:
     """Give what was found before; none where nothing was measured."""
-    path = record.folder / FILE
-    if not path.is_file():
-        return []
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-    return [Related(**numbered(row)) for row in rows]
+    return [Related(**numbered(row)) for row in read_note(record.folder / FILE).get("tasks", [])]

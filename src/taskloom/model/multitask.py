@@ -303,11 +303,11 @@ class MultiTaskModel(nn.Module):
             seen = torch.zeros((), dtype=next(self.backbone.parameters()).dtype, device=apart.device)
             inputs["attention_mask"] = torch.where(apart, seen - math.inf, seen)
             inputs["position_ids"] = inputs["position_ids"] + self._first_place
-        states: Tensor = self._body()(**inputs, **self._without_cache).last_hidden_state
+        states: Tensor = self.body()(**inputs, **self._without_cache).last_hidden_state
         # Heads stay in single precision where the backbone's weights are stored in half of it.
         return states.float() if states.dtype in HALVES else states
 
-    def _body(self) -> Any:
+    def body(self) -> Any:
         """Give what makes hidden states: the whole backbone, or what is beneath its language head."""
         if self.family == "encoder_decoder":
             return unwrapped(self.backbone).get_encoder()

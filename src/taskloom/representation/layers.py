@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from taskloom.errors import Fault, RunFolderError, listed
 from taskloom.gradients.conflict import layer_cosines
 from taskloom.model import MultiTaskModel, build_model
 from taskloom.preparation import InMemory
-from taskloom.record import VERSION, Record, write_json
+from taskloom.record import VERSION, Record, read_note, write_json
 from taskloom.representation.similarity import Matrix, likeness
 from taskloom.representation.states import states_of
 from taskloom.run import Run, reopened
@@ -78,14 +77,15 @@ class Layers:
         experts: task -> its mean gate of each expert over training; empty where there is no gate.
         parted: whether tasks have parts of their own in the backbone; where not, all read alike.
         other: the folder of the other run; empty for none.
+        split: whose rows were read.
     """
 
     alike: list[Alike]
     conflict: list[LayerConflict]
     experts: dict[str, list[float]]
     parted: bool
-    other: str = ""
-    split: str = field(default="validation")
+    other: str
+    split: str
 
     def as_json(self) -> dict[str, Any]:
         """Give it ready for JSON."""
@@ -208,6 +208,4 @@ def expert_load(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 def read_layers(record: Record) -> dict[str, Any]:
     """Give what layers.json holds; nothing where layers were not looked at."""
-    path = record.folder / FILE
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return read_note(record.folder / FILE)

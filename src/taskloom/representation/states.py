@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from taskloom.batches.chunks import Padding, fill, sequences_of
-from taskloom.evaluation import _groups
+from taskloom.evaluation import like_lengths
 from taskloom.model import MultiTaskModel
+from taskloom.prediction import LIMIT_TOKENS
 from taskloom.types import Chunk, Item, Part
-
-LIMIT_TOKENS = 4096
-"""Tokens of one rectangle."""
 
 
 def states_of(model: MultiTaskModel, padding: Padding, name: str, items: Sequence[Item]) -> list[NDArray[np.float64]]:
@@ -38,7 +36,7 @@ def states_of(model: MultiTaskModel, padding: Padding, name: str, items: Sequenc
     was_training = model.training
     model.eval()
     with torch.no_grad(), _watched(model) as seen:
-        for group in _groups(lengths, np.ones_like(lengths), LIMIT_TOKENS):
+        for group in like_lengths(lengths, np.ones_like(lengths), LIMIT_TOKENS):
             _run(model, padding, name, [alone[index] for index in group], device)
             states, mask = seen.pop()
             real = mask.unsqueeze(-1).to(states.dtype)
@@ -67,7 +65,7 @@ def _run(model: MultiTaskModel, padding: Padding, name: str, items: Sequence[Ite
 @contextmanager
 def _watched(model: MultiTaskModel) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
     """Catch the states of all layers of each forward pass: [layer, row, token, width], and the mask [row, token]."""
-    body = model._body()
+    body = model.body()
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def ask(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

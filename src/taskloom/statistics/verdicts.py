@@ -88,8 +88,8 @@ def verdicts(
     for name, values in differences.items():
         n, mean = len(values), float(np.mean(values))
         low, high = (intervals or {}).get(name) or t_interval(values, 1 - level)
-        deviation = float(np.std(values, ddof=1)) if n > 1 else float("nan")
-        smallest = detectable(deviation, n, level=level) if deviation > 0 else 0.0 if n > 1 else float("inf")
+        # Of one seed the deviation is not known, nor would it matter.
+        smallest = detectable(float(np.std(values, ddof=1)) if n > 1 else 1.0, n, level=level)
         word = _word(mean, adjusted[name], len(differences) * smallest_p(n), level)
         found.append(Verdict(name, n, mean, low, high, p[name], adjusted[name], smallest, word, len(differences)))
     return found
