@@ -161,6 +161,18 @@ def test_runs_without_a_task_in_common_are_refused(
     )
 
 
+def test_another_run_that_is_none_is_refused_before_anything_is_read(
+    parted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_arguments: Any, **_options: Any) -> None:
+        pytest.fail("the run was read")
+
+    monkeypatch.setattr("taskloom.representation.layers.reopened", read)
+    with pytest.raises(RunFolderError) as caught:
+        compare_layers(parted, tmp_path / "none")
+    assert str(caught.value).startswith(f"`{tmp_path / 'none'}` should be a run folder. Found no such folder. ")
+
+
 def test_the_command_shows_layers_gates_and_conflict(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(commands, "console", Console(file=stream, width=160, highlight=False))

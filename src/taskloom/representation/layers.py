@@ -112,7 +112,9 @@ def compare_layers(
     Raises:
         RunFolderError: a folder holds no finished run, or the runs have no task or not as many layers in common.
     """
+    beside = None if other is None else Run(other)  # what is wrong with it is said before anything is read
     session, record = reopened(folder, rows=memory)
+    common = [] if beside is None else _common(beside, list(session.prepared.tasks))
     asked = {name: _rows(session, name, rows) for name in session.prepared.tasks}
     held = {name: _items(session, name, own) for name, own in asked.items()}
     alike, options = [], {"resamples": resamples, "seed": session.config.training["seed"]}
@@ -122,8 +124,8 @@ def compare_layers(
     for name, items in held.items():
         states = states_of(before, session.prepared.padding, name, items)
         alike += _by_layer(BEFORE, name, "", trained[name], states, options)
-    if other is not None:
-        alike += _against(Run(other), asked, trained, options)
+    if beside is not None:
+        alike += _against(beside, {name: asked[name] for name in common}, trained, options)
     parted = session.model.routing is not None or bool(session.model.own_adapters)
     if parted:
         alike += _between_tasks(session, held, rows, options)
@@ -153,18 +155,24 @@ def _by_layer(
     return found
 
 
+def _common(run: Run, tasks: Sequence[str]) -> list[str]:
+    """Give the tasks that another run has too."""
+    _, others, _ = run.loaded()
+    common = [name for name in tasks if name in others]
+    if not common:
+        found = f"{listed(list(others))} beside {listed(tasks)}"
+        raise RunFolderError(Fault(str(run.folder), "have a task in common with the other run", found))
+    return common
+
+
 def _against(
     run: Run, asked: Mapping[str, list[Row]], trained: Mapping[str, list[Matrix]], options: Mapping[str, Any]
 ) -> list[Alike]:
-    """Compare each task that both runs have, on the same rows, each run reading them in its own way."""
+    """Compare the tasks that both runs have, on the same rows, each run reading them in its own way."""
     model, tasks, tokenizer = run.loaded()
-    common = [name for name in asked if name in tasks]
-    if not common:
-        found = f"{listed(list(tasks))} beside {listed(list(asked))}"
-        raise RunFolderError(Fault(str(run.folder), "have a task in common with the other run", found))
     padding, compared = Padding.of(tokenizer, model.config), []
-    for name in common:
-        items = [own[0] for own in tasks[name].encode(asked[name], tokenizer)]
+    for name, rows in asked.items():
+        items = [own[0] for own in tasks[name].encode(rows, tokenizer)]
         states = states_of(model, padding, name, items)
         if len(states) != len(trained[name]):
             found = f"{len(states) - 1} beside {len(trained[name]) - 1}"
