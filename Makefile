@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: quickstart test test-slow test-gpu lint recipe recipe-bert recipe-t5 recipe-chat clean
+.PHONY: quickstart test test-slow test-browser test-gpu lint recipe recipe-bert recipe-t5 recipe-chat clean
 
 quickstart: $(VENV)/installed          ## train seven tasks in one encoder on the generated help desk
 	$(BIN)/taskloom quickstart --out runs/quickstart
 
 test: $(VENV)/developed lint           ## the whole test suite, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
 test-slow: $(VENV)/developed           ## tests that train the real encoder for minutes; TASKLOOM_DATA names a folder of real data
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow --timeout 3600
+
+test-browser: $(VENV)/developed        ## the report in the system's Chromium; screenshots go to runs/screenshots
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser --timeout 900
 
 test-gpu: $(VENV)/developed            ## tests for a GPU with CUDA, which the others leave alone
 	CUDA_VISIBLE_DEVICES=0 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/gradients/test_cuda.py tests/training/test_on_gpu.py
@@ -49,5 +52,5 @@ $(VENV)/installed: $(VENV)/torch pyproject.toml
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,quantize,explain,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[offline,report,balance,track,quantize,explain,fairness,study,dev]"
 	touch $@

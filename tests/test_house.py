@@ -26,11 +26,13 @@ ORDER = (
     "config",
     "metrics",
     "bootstrap",
+    "composite",
     "statistics",
     "mixture",
     "balance",
     "gradients",
     "policy",
+    "affinity",
     "helpdesk",
     "data",
     "generation",
@@ -40,6 +42,7 @@ ORDER = (
     "writing",
     "evaluation",
     "references",
+    "transfer",
     "training",
     "preparation",
     "curriculum",
@@ -54,18 +57,25 @@ ORDER = (
     "calibration",
     "attribution",
     "representation",
+    "correlation",
+    "fairness",
     "inspection",
+    "planning",
+    "study",
+    "autopilot",
+    "watching",
     "cli",
     "__main__",
 )
 """Every room and module; each imports only those before it."""
 
-ROOMS = ("tasks", "metrics", "mixture", "balance", "policy", "model/sharing")
+ROOMS = ("tasks", "metrics", "mixture", "balance", "policy", "model/sharing", "composite", "affinity/estimators")
 LIMIT_FILE, LIMIT_FUNCTION = 400, 50
 WITHOUT_TORCH = ("__init__.py", "errors.py", "room.py", "types.py", "lock.py", "record.py", "environment.py")
 WITHOUT_TORCH += ("config/document.py", "config/faults.py", "cli/__init__.py", "cli/app.py", "cli/listing.py")
 WITHOUT_TORCH += ("balance/__init__.py", "balance/_room.py", "balance/_row.py")
 WITHOUT_TORCH += ("balance/_aggregations.py", "balance/_scalarizations.py")
+WITHOUT_TORCH += ("affinity/matrix.py", "affinity/probes.py", "affinity/reading.py")
 WITHOUT_TORCH += ("curriculum/order.py", "config/curriculum.py")
 WITHOUT_TORCH += ("policy/__init__.py", "policy/_curves.py", "policy/rest_converged.py", "policy/lower_overfitting.py")
 WITHOUT_TORCH += ("policy/raise_behind.py", "policy/drop_harmful.py", "policy/replay.py")

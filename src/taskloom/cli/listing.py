@@ -17,6 +17,7 @@ ROOMS: dict[str, Room[Any]] = {
     "mixtures": Room[Any]("taskloom.mixture", "mixture"),
     "balance": BALANCES,
     "policies": Room[Any]("taskloom.policy", "policy"),
+    "estimators": Room[Any]("taskloom.affinity.estimators", "estimator of transfer"),
     "sharing": Room[Any]("taskloom.model.sharing", "sharing scheme"),
 }
 """What `list` calls a room -> the room."""

@@ -28,6 +28,7 @@ from taskloom.config.schema import (
     ModelSection,
     SplitsSection,
     TaskSection,
+    TransferSection,
     balance_model,
     json_schema,
     mixture_model,
@@ -41,6 +42,9 @@ __all__ = ["Config", "json_schema", "load_config", "read_config"]
 
 MEMORY = "memory"
 """What `data:` says where rows are given in Python; run.yaml adds their digest."""
+
+PLAIN = ("splits", "batching", "curriculum", "transfer", "evaluation")
+"""Sections that are what they were read as."""
 
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -59,6 +63,7 @@ class Config:
         splits: sizes of splits to be made.
         batching: how steps are cut.
         curriculum: in which order tasks and items are learned.
+        transfer: how training is probed for what tasks do for each other.
         evaluation: what is scored.
         data_root: where relative data paths begin.
         bad_rows: "refuse" or "skip".
@@ -74,6 +79,7 @@ class Config:
     splits: SplitsSection
     batching: BatchingSection
     curriculum: CurriculumSection
+    transfer: TransferSection
     evaluation: EvaluationSection
     data_root: str
     bad_rows: Literal["refuse", "skip"]
@@ -102,7 +108,7 @@ class Config:
             "balance": self.balance,
             "policies": self.policies,
             "training": self.training,
-            **{key: getattr(self, key).model_dump() for key in ("splits", "batching", "curriculum", "evaluation")},
+            **{key: getattr(self, key).model_dump() for key in PLAIN},
             "data_root": ".",
             "bad_rows": self.bad_rows,
         }

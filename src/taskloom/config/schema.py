@@ -201,6 +201,21 @@ class CurriculumSection(Section):
     items: ItemCurriculum | None = Field(default=None, description="Pacing inside tasks; null for none.")
 
 
+class TransferSection(Section):
+    """`transfer:` probes of what training each task does for the others, beside the training."""
+
+    every_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="Optimizer steps between two probes, 0 for none; by default as 3 % of rows allow.",
+    )
+    rows: int = Field(default=8, ge=2, description="Training rows and held-out rows of each task in a probe.")
+    sketch_size: int = Field(default=4096, ge=64, description="Numbers that are kept of each gradient.")
+    lookahead: bool = Field(
+        default=False, description="Also step on each task alone and see what becomes of the others: T times the price."
+    )
+
+
 class EvaluationSection(Section):
     """`evaluation:` what is scored, and how sure the scores are."""
 
@@ -233,6 +248,7 @@ class ConfigBase(Section):
     splits: SplitsSection = Field(default_factory=SplitsSection)
     batching: BatchingSection = Field(default_factory=BatchingSection)
     curriculum: CurriculumSection = Field(default_factory=CurriculumSection)
+    transfer: TransferSection = Field(default_factory=TransferSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
 
 
