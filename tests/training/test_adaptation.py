@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resume_tools import assert_same, in_step, killed, lines_of, short_run
 
 import taskloom.reports
+from resume_tools import assert_same, in_step, killed, lines_of, short_run
 from taskloom.config import load_config
 from taskloom.errors import ConfigError
 from taskloom.mixture import MIXTURES

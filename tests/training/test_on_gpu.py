@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from resume_tools import lines_of, short_run
 from transformers import TrainerCallback
 
+from resume_tools import lines_of, short_run
 from taskloom.run import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU with CUDA")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import transformers
-from resume_tools import At, assert_same, die, in_step, killed, lines_of, short_run
 
 import taskloom.reports
 import taskloom.run
+from resume_tools import At, assert_same, die, in_step, killed, lines_of, short_run
 from taskloom.errors import InterruptedRunError
 from taskloom.record import Record
 from taskloom.run import train

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from resume_tools import assert_same, in_step, killed, short_run
 from safetensors.torch import load_file
 
+from resume_tools import assert_same, in_step, killed, short_run
 from taskloom.config import load_config
 from taskloom.errors import ConfigError, RunFolderError
 from taskloom.run import Run, evaluate, train

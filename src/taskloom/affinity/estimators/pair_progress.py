@@ -44,5 +44,5 @@ class PairProgress(Estimator):
         together = (along + own[None, :]) / np.sqrt(np.maximum(pair, 1e-30))
         alone = own / np.sqrt(np.maximum(squares, 1e-30))
         # A target that makes no progress by itself gives no measure: a floor keeps its ratio from exploding.
-        floor = 0.05 * np.linalg.norm(target, axis=1)
+        floor = np.maximum(0.05 * np.linalg.norm(target, axis=1), 1e-30)
         return without_diagonal((together - alone[None, :]) / np.maximum(np.abs(alone), floor)[None, :])
