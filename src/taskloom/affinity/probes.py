@@ -36,11 +36,12 @@ class Probe:
         rows: rows of each task on each side.
         rate: the learning rate of the shared parameters then.
         geometry: "adam" where `scaled` divides by the root of Adam's second moments, else "plain".
-        seconds: what it took.
+        seconds: what the gradients took.
         losses: [side, task] mean loss of the rows: of training rows, then of held-out rows.
         plain: [side, task, k] sketches of mean gradients.
         scaled: [side, task, k] sketches of ``g / sqrt(sqrt(v) + eps)``: their inner products are those that Adam's
             step makes.
+        ahead_seconds: what looking ahead took.
         lookahead: [source, target] share by which a step on the source alone lowered the target's held-out loss; None
             where it was not asked for.
     """
@@ -55,6 +56,7 @@ class Probe:
     plain: Floats
     scaled: Floats
     lookahead: Floats | None = None
+    ahead_seconds: float = 0.0
 
     def write(self, folder: Path) -> None:
         """Write it whole or not at all."""
@@ -70,6 +72,7 @@ class Probe:
             tensors["lookahead"] = self.lookahead
         facts: dict[str, Any] = {"version": VERSION, "step": self.step, "tasks": list(self.tasks), "rows": self.rows}
         facts |= {"rate": self.rate, "geometry": self.geometry, "seconds": self.seconds}
+        facts |= {"ahead_seconds": self.ahead_seconds}
         ready = {name: np.ascontiguousarray(held) for name, held in tensors.items()}
         write_bytes(folder / f"{self.step:06d}.safetensors", save(ready, {"probe": json.dumps(facts)}))
 

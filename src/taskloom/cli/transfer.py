@@ -88,7 +88,7 @@ def effect_lines(transfer: Transfer) -> Iterator[str]:
 def cost_line(record: Record) -> str:
     """Say how many probes there were, and their share of the time."""
     probes = read_probes(record.transfer)
-    spent = sum(probe.seconds for probe in probes)
+    spent = sum(probe.seconds + probe.ahead_seconds for probe in probes)
     # A step's seconds hold the probe before it; one after the last step stands in none.
     whole = max(spent, sum(row.get("seconds", 0.0) for row in record.steps()))
     few = "" if len(probes) >= LEAST_PROBES else f"; fewer than {LEAST_PROBES} give no interval"

@@ -132,6 +132,7 @@ class TransferProbe(TrainerCallback):
         rate = _rate(optimizer, engine.leaves[0].parameter)
         with self._evaluating(), frozen(self.model, [leaf.parameter for leaf in engine.leaves]):
             losses = self._sketch(EngineStep(engine, ledger), drawn)
+            looked = time.perf_counter()
             ahead = self._look_ahead(engine, roots, rate, drawn) if self.lookahead else None
         shape = (2, len(self.tasks), -1)
         return Probe(
@@ -140,7 +141,8 @@ class TransferProbe(TrainerCallback):
             rows=self.rows,
             rate=rate,
             geometry="plain" if roots is None else "adam",
-            seconds=round(time.perf_counter() - started, 4),
+            seconds=round(looked - started, 4),
+            ahead_seconds=round(time.perf_counter() - looked, 4),
             losses=losses,
             plain=ledger.plain.reshape(shape).cpu().numpy(),
             scaled=ledger.scaled.reshape(shape).cpu().numpy(),
