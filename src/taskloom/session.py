@@ -36,7 +36,7 @@ from taskloom.training.balancing import Balancing
 from taskloom.training.checkpoints import last_checkpoint
 from taskloom.training.objective import Objective
 from taskloom.training.trainer import Trainer
-from taskloom.transfer import TransferProbe, probe_steps
+from taskloom.transfer import TransferProbe, probe_schedule
 from taskloom.types import Item, Prediction, Row, Score
 
 VALIDATION_ROWS = 256
@@ -193,14 +193,14 @@ class Session:
         """Make what probes training for transfer, where the run is to be probed and has what that takes."""
         settings, prepared = self.config.transfer, self.prepared
         rows = prepared.rows() * self.arguments.gradient_accumulation_steps
-        every = probe_steps(settings.every_steps, len(prepared.tasks), settings.rows, rows)
+        asked = (settings.every_steps, settings.rows)
+        every, each = probe_schedule(asked, len(prepared.tasks), rows, self.length.updates)
         shared = any(parameter.requires_grad for _, parameter in self.model.shared_parameters())
         if not every or not self.evaluates or not shared or rank():
             return []
-        options = settings.model_dump(exclude={"every_steps"}) | {"seed": self.config.training["seed"]}
-        return [
-            TransferProbe(self.model, prepared.tasks, prepared.items, self.steps, folder, every_steps=every, **options)
-        ]
+        options = {"sketch_size": settings.sketch_size, "lookahead": settings.lookahead, "every_steps": every}
+        options |= {"rows": each, "seed": self.config.training["seed"]}
+        return [TransferProbe(self.model, prepared.tasks, prepared.items, self.steps, folder, **options)]
 
     @functools.cached_property
     def policies(self) -> Policies:

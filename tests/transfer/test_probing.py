@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import taskloom.reports
@@ -20,7 +22,7 @@ from taskloom.preparation import prepare
 from taskloom.record import Record
 from taskloom.run import train
 from taskloom.session import Session
-from taskloom.transfer import probe_steps
+from taskloom.transfer import probe_schedule
 from taskloom.transfer.ledger import adam_roots
 
 EVERY = 3
@@ -185,16 +187,26 @@ def test_probes_do_not_depend_on_how_rows_are_cut(values: dict[str, Any], tmp_pa
 
 
 def test_probes_come_as_often_as_three_percent_of_the_rows_allow() -> None:
-    assert probe_steps(None, 6, 8, 32) == 100
+    never = None
+    assert probe_schedule((never, 8), 6, 32, 1000) == (100, 8)
     assert 2 * 6 * 8 / (100 * 32) <= 0.03
-    assert probe_steps(None, 2, 8, 512) == 20
-    assert probe_steps(5, 6, 8, 32) == 5
-    assert probe_steps(0, 6, 8, 32) == 0
-    assert probe_steps(5, 1, 8, 32) == 0
+    assert probe_schedule((never, never), 2, 512, 1000) == (20, 8)
+    assert probe_schedule((5, 8), 6, 32, 1000) == (5, 8)
+    assert probe_schedule((0, never), 6, 32, 1000)[0] == 0
+    assert probe_schedule((5, never), 1, 32, 1000)[0] == 0
+
+
+@given(tasks=st.integers(2, 40), rows=st.integers(1, 2000), updates=st.integers(1, 10**6))
+def test_a_schedule_of_its_own_stays_within_its_share_and_prefers_many_probes(
+    tasks: int, rows: int, updates: int
+) -> None:
+    every, each = probe_schedule((None, None), tasks, rows, updates)
+    assert 2 * tasks * each <= 0.03 * rows * every + 1e-6
+    assert each == 2 or every == 20 or updates // every >= 7
 
 
 def test_a_section_that_cannot_be_is_told(values: dict[str, Any]) -> None:
-    values["transfer"] = {"every_steps": -1, "rows": 1, "probes": 3}
+    values["transfer"] = {"every_steps": -1, "rows": 0, "probes": 3}
     with pytest.raises(ConfigError) as caught:
         load_config(values)
     assert [fault.where for fault in caught.value.faults] == [

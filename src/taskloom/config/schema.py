@@ -209,7 +209,11 @@ class TransferSection(Section):
         ge=0,
         description="Optimizer steps between two probes, 0 for none; by default as 3 % of rows allow.",
     )
-    rows: int = Field(default=8, ge=2, description="Training rows and held-out rows of each task in a probe.")
+    rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training and held-out rows of each task in a probe; by default 2 to 8, so that probes are many.",
+    )
     sketch_size: int = Field(default=4096, ge=64, description="Numbers that are kept of each gradient.")
     lookahead: bool = Field(
         default=False, description="Also step on each task alone and see what becomes of the others: T times the price."

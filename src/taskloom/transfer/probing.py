@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 SHARE = 0.03
 """Share of the rows of a run that probes may take where nothing else is asked for; the rest of 5 % is for sketches."""
 
+WANTED, ROWS = 8, (2, 8)
+"""How many probes are wanted rather than larger ones, and the fewest and the most rows of each task and side."""
+
 LEAST_STEPS = 20
 """Steps between two probes at least, where nothing else is asked for."""
 
@@ -39,23 +42,29 @@ TOGETHER = ("train", "validation")
 Drawn = list[tuple[str, Item]]
 
 
-def probe_steps(asked: int | None, tasks: int, rows: int, rows_per_step: int) -> int:
-    """Give after how many optimizer steps a probe is taken.
+def probe_schedule(
+    asked: tuple[int | None, int | None], tasks: int, rows_per_step: int, updates: int
+) -> tuple[int, int]:
+    """Give after how many optimizer steps a probe is taken, and of how many rows of each task and side.
 
     Args:
-        asked: what the run file says; None for what keeps probes at `SHARE` of the rows.
+        asked: what the run file says of the two; None for what keeps probes at `SHARE` of the rows, and many rather
+            than large.
         tasks: T.
-        rows: of each task and side in one probe.
         rows_per_step: that the run trains on in one optimizer step.
+        updates: optimizer steps of the run.
 
     Returns:
-        0 for never: that was asked for, or there is but one task.
+        0 steps for never: that was asked for, or there is but one task.
     """
-    if tasks < 2:
-        return 0
-    if asked is not None:
-        return asked
-    return max(LEAST_STEPS, math.ceil(2 * tasks * rows / (SHARE * max(rows_per_step, 1))))
+    every, rows = asked
+    allowed = SHARE * max(rows_per_step, 1)
+    if rows is None:
+        each = allowed * updates / (2 * tasks * WANTED)
+        rows = int(min(max(each, ROWS[0]), ROWS[1]))
+    if every is None:
+        every = max(LEAST_STEPS, math.ceil(2 * tasks * rows / allowed))
+    return (every if tasks > 1 else 0), rows
 
 
 class TransferProbe(TrainerCallback):
