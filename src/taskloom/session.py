@@ -198,9 +198,19 @@ class Session:
         shared = any(parameter.requires_grad for _, parameter in self.model.shared_parameters())
         if not every or not self.evaluates or not shared or rank():
             return []
-        options = {"sketch_size": settings.sketch_size, "lookahead": settings.lookahead, "every_steps": every}
-        options |= {"rows": each, "seed": self.config.training["seed"]}
-        return [TransferProbe(self.model, prepared.tasks, prepared.items, self.steps, folder, **options)]
+        probe = TransferProbe(
+            self.model,
+            prepared.tasks,
+            prepared.items,
+            self.steps,
+            folder,
+            every_steps=every,
+            rows=each,
+            sketch_size=settings.sketch_size,
+            lookahead=settings.lookahead,
+            seed=self.config.training["seed"],
+        )
+        return [probe]
 
     @functools.cached_property
     def policies(self) -> Policies:
