@@ -10,6 +10,7 @@ The exception tree::
     ├── MissingExtraError     an optional library is needed and absent
     ├── NonFiniteLossError    a loss became NaN or infinite; the step was not applied
     ├── NonFiniteGradientError  gradients were not finite more often than the run allows; no such step was applied
+    ├── StudyError            runs of a study failed; the others are trained, and calling again trains what is missing
     └── InterruptedRunError   the user stopped a run; its checkpoint is saved; exit code 130
 
 An error carries one or more `Fault`s. A fault is one sentence:
@@ -106,6 +107,10 @@ class NonFiniteLossError(TaskloomError):
 
 class NonFiniteGradientError(TaskloomError):
     """Gradients became NaN or infinite in more steps than the run allows; none of these steps was applied."""
+
+
+class StudyError(TaskloomError):
+    """Runs of a study failed; the others are trained, and calling again trains what is missing."""
 
 
 class InterruptedRunError(TaskloomError):

@@ -1,0 +1,106 @@
+"""What `taskloom study` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from taskloom.cli.commands import console
+from taskloom.statistics import Verdict
+from taskloom.study import run_study
+from taskloom.study.running import STUDY
+
+WIDTH, WIDTH_ARM = 60, 16
+"""Letters that the tables take, and what each arm adds."""
+
+
+def run_study_file(file: Path, out: Path, workers: int | None, assignments: Sequence[str]) -> None:
+    """Run a study, and show its outcome."""
+    outcome = run_study(file, out, assignments=assignments, workers=workers, console=console)
+    width = max(console.width, WIDTH + WIDTH_ARM * len(outcome["arms"]))  # a table that is cut tells nothing
+    for table in (score_table(outcome), arm_table(outcome)):
+        console.print(table, "", width=width, crop=False, soft_wrap=True)
+    for line in verdict_lines(outcome):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(f"\nFigures: {out / STUDY}", soft_wrap=True)
+
+
+def score_table(outcome: Mapping[str, Any]) -> Table:
+    """Lay mean scores out: a row for each task, a column for each arm; in brackets the deviation over seeds."""
+    table = Table(
+        "task",
+        "metric",
+        title="Test scores: mean over seeds, and deviation",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for arm in outcome["arms"]:
+        table.add_column(arm["name"], justify="right")
+    for task in outcome["tasks"]:
+        held = [arm["tasks"][task] for arm in outcome["arms"]]
+        table.add_row(task, held[0]["metric"], *(_mean(each["raw"]) for each in held))
+    return table
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def arm_table(outcome: Mapping[str, Any]) -> Table:
+    """Lay out what each arm is as a whole: change against each task alone, worst task, cost."""
+    table = Table(
+        "arm", title=f"Each arm against `{outcome['reference']}`", title_justify="left", box=None, pad_edge=False
+    )
+    headings = ("Δm", "composite", "worst task", "harmed", "rank", "regret", "models", "parameters", "minutes")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    compared = {each["arm"]: each for each in outcome["comparisons"]}
+    for arm in outcome["arms"]:
+        found, cost = compared.get(arm["name"]), arm["cost"]
+        if found is None:
+            cells = ["", "", "", ""]
+        else:
+            task, loss = found["worst"]
+            composite = found["composite"]["difference"]
+            cells = [f"{100 * np.mean(found['delta_m']):+.1f} %", f"{composite:+.3f}", f"{task} {loss:+.3f}",
+                     f"{100 * found['harmed']:.0f} %"]  # fmt: skip
+        rank, regret = outcome["ranks"][arm["name"]], outcome["regret"][arm["name"]]
+        sizes = [str(arm["models"]), f"{cost['parameters'] / 1e6:.2f} M", f"{cost['minutes']:.1f}"]
+        table.add_row(arm["name"], *cells, f"{rank:.1f}", f"{regret:.3f}", *sizes)
+    return table
+
+
+def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
+    """Say of each arm what it did to each task, and to all of them together."""
+    margin = outcome["margin"]
+    for found in outcome["comparisons"]:
+        yield f"\n{found['arm']} against {outcome['reference']}:"
+        for row in found["tasks"]:
+            p = row.pop("equivalence")
+            told = Verdict(**row)
+            near = told.word == "no difference shown" and p < outcome["level"]
+            same = f"; equivalent within {margin:g} (p {p:.3f})" if near else ""
+            yield f"  {told}{same}"
+        yield f"  {Verdict(**found['composite'])}"
+    yield f"\n{summary(outcome)}"
+
+
+def summary(outcome: Mapping[str, Any]) -> str:
+    """Say in one sentence what the joint run did."""
+    joint = next((each for each in outcome["comparisons"] if each["arm"] == "joint"), None)
+    if joint is None:
+        return "There is one task, and nothing to compare."
+    words = [row["word"] for row in joint["tasks"]]
+    seeds = len(outcome["seeds"])
+    if set(words) == {"cannot tell"}:
+        fewest = "Take more seeds, or compare fewer tasks"
+        return f"{seeds} seeds of {len(words)} tasks cannot tell whether training together helped or harmed. {fewest}."
+    count = {word: words.count(word) for word in ("helped", "harmed", "no difference shown")}
+    parts = [f"{word} {number}" for word, number in count.items() if number]
+    return f"Training together: {', '.join(parts)} of {len(words)} tasks, by {seeds} paired seeds."

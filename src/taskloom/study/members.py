@@ -1,0 +1,149 @@
+"""The runs of a study: each a part of one run's tasks, with something changed, under the same budget."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from taskloom.config import Config, load_config
+from taskloom.record import Record
+from taskloom.study.budget import Budget
+from taskloom.study.workers import Job, run_jobs
+
+MEMBERS = "members"
+"""Where a study keeps its runs, each named by a digest of what it is; equal runs are one."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a study.
+
+    Attributes:
+        name: what it is called, such as "single:intent", "joint" or "upgrad".
+        tasks: those that it trains in one model, in the order of the run file.
+        overrides: dotted key -> what is put there, such as ``{"balance": {"method": "upgrad"}}``.
+        seed: of draws, heads and dropout.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    overrides: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    seed: int = 0
+
+
+def member_values(base: Config, member: Member, budget: Budget) -> dict[str, Any]:
+    """Give a member's whole run as plain values.
+
+    A member of all tasks is the run itself with its overrides. One of fewer tasks draws as many rows of each as the run
+    does, in as many steps, each as much smaller; what there is nothing to adapt to is left out of it: policies and
+    curricula, for one task alone also the balance.
+
+    Args:
+        base: the run of all tasks.
+        member: one of the study.
+        budget: of the study.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    values = deepcopy(base.resolved())
+    training = values["training"]
+    training |= {"seed": member.seed, "max_steps": budget.steps, "num_train_epochs": 1}
+    if set(member.tasks) != set(base.tasks):
+        _cut(values, member.tasks, budget)
+    for key, value in member.overrides.items():
+        put(values, key.split("."), value)
+    if budget.rule == "seconds":
+        training["max_steps"] = budget.steps_within(load_config(values))
+    return load_config(values).resolved()
+
+
+def _cut(values: dict[str, Any], tasks: Sequence[str], budget: Budget) -> None:
+    """Leave some tasks in a run, at the rows that the whole run draws of them."""
+    values["tasks"] = {name: values["tasks"][name] for name in tasks}
+    for task in values["tasks"].values():
+        task |= {"per_device_train_batch_size": None, "start_step": 0, "end_step": None, "max_epochs": None}
+    rows = {name: budget.rows[name] for name in tasks}
+    batch, steps = budget.cut(rows)
+    values["training"] |= {"per_device_train_batch_size": batch, "max_steps": steps}
+    values["mixture"] = {"strategy": "fixed", "ratios": rows}
+    values["policies"], values["curriculum"] = [], {}
+    balance, sharing = values["balance"], values["model"].get("sharing")
+    if len(tasks) == 1:
+        values["balance"] = {"method": "equal"}
+        values["transfer"] = {"every_steps": 0}
+    else:
+        values["balance"] = {key: _among(value, tasks) for key, value in balance.items()}
+    if sharing:
+        kept = {key: _among(value, tasks) for key, value in sharing.items()}
+        if sharing.get("scheme") == "groups":
+            groups = [[name for name in group if name in tasks] for group in sharing["groups"]]
+            kept["groups"] = [group for group in groups if group]
+        values["model"]["sharing"] = kept
+
+
+def _among(value: Any, tasks: Sequence[str]) -> Any:
+    """Leave out what an option that maps tasks says of others."""
+    return {key: each for key, each in value.items() if key in tasks} if isinstance(value, dict) else value
+
+
+def put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Put a value at a dotted key; a section with another method takes none of the old one's options."""
+    *before, last = keys
+    for key in before:
+        held = values.get(key)
+        values[key] = held if isinstance(held, dict) else {}
+        values = values[key]
+    values[last] = deepcopy(value)
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Give the name of a run by what it is."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def train_members(
+    base: Config,
+    members: Sequence[Member],
+    folder: Path,
+    *,
+    budget: Budget | None = None,
+    workers: int = 1,
+    console: Console | None = None,
+) -> dict[tuple[str, int], Record]:
+    """Train every member that is not finished yet, and no run twice.
+
+    Called again after it was killed, it goes on where each run stopped.
+
+    Args:
+        base: the run of all tasks.
+        members: of the study, names unique for each seed.
+        folder: the study's; runs lie in `MEMBERS` inside it.
+        budget: by default that of `base`: its steps, and the rows that it draws of each task.
+        workers: processes that train side by side, 1 for this one alone; with several GPUs each has one of them.
+        console: where progress is shown.
+
+    Returns:
+        (name, seed) -> the record of its run; equal runs share one.
+
+    Raises:
+        ConfigError: a member's run is wrong; nothing was trained.
+        StudyError: members failed, each with its reason; the others are trained.
+    """
+    budget = budget or Budget.of(base)
+    values = {(each.name, each.seed): member_values(base, each, budget) for each in members}
+    folders = {key: folder / MEMBERS / digest_of(held) for key, held in values.items()}
+    jobs: dict[Path, Job] = {}
+    for (name, seed), held in values.items():
+        path = folders[name, seed]
+        jobs.setdefault(path, Job(f"{name} (seed {seed})", held, path))
+    run_jobs(list(jobs.values()), workers=workers, console=console or Console(quiet=True))
+    return {key: Record.open(path) for key, path in folders.items()}
