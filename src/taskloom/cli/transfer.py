@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 from rich.table import Table
 
 from taskloom.affinity import Transfer, read_probes, read_transfers
 from taskloom.affinity.reading import DEFAULT, LEAST_PROBES
 from taskloom.cli.commands import console
-from taskloom.errors import ConfigError, Fault, RunFolderError, nearest
+from taskloom.config import read_config
+from taskloom.errors import ConfigError, Fault, RunFolderError, listed, nearest
 from taskloom.record import Record
 
 NAMED = 3
@@ -30,6 +32,22 @@ def run_transfer(folder: Path, estimators: Sequence[str]) -> None:
         for line in effect_lines(found[name]):
             console.print(line, soft_wrap=True)
     console.print(cost_line(Record.open(folder)), soft_wrap=True)
+
+
+def run_measurement(run: Path, out: Path, kind: str, seeds: int, workers: int, assignments: Sequence[str]) -> None:
+    """Measure transfer, and show it."""
+    from taskloom.study.ground_truth import FILE, Kind, measure_transfer
+
+    kinds = get_args(Kind)
+    if kind not in kinds:
+        raise ConfigError(Fault("--kind", f"be one of {listed(kinds)}", f"`{kind}`", nearest(kind, kinds)))
+    base = read_config(run, assignments)
+    found = measure_transfer(base, out, cast("Kind", kind), seeds=range(seeds), workers=workers, console=console)
+    for transfer in found.values():
+        console.print(matrix_table(transfer))
+        for line in effect_lines(transfer):
+            console.print(line, soft_wrap=True)
+    console.print(f"\nFigures: {out / FILE}", soft_wrap=True)
 
 
 def predicted(folder: Path) -> dict[str, Transfer]:
@@ -82,7 +100,8 @@ def effect_lines(transfer: Transfer) -> Iterator[str]:
         for source, target in chosen:
             low, high = transfer.low[source, target], transfer.high[source, target]
             yield f"{transfer.tasks[source]} {word} {transfer.tasks[target]} ({low:+.3g} … {high:+.3g})"
-    yield f"{len(pairs) - len(known)} of {len(pairs)} effects cannot be told from nought by these probes."
+    by = "by these seeds" if transfer.measured else "by these probes"
+    yield f"{len(pairs) - len(known)} of {len(pairs)} effects cannot be told from nought {by}."
 
 
 def cost_line(record: Record) -> str:

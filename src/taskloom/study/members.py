@@ -82,11 +82,11 @@ def _cut(values: dict[str, Any], tasks: Sequence[str], budget: Budget) -> None:
     else:
         values["balance"] = {key: _among(value, tasks) for key, value in balance.items()}
     if sharing:
-        kept = {key: _among(value, tasks) for key, value in sharing.items()}
         if sharing.get("scheme") == "groups":
-            groups = [[name for name in group if name in tasks] for group in sharing["groups"]]
-            kept["groups"] = [group for group in groups if group]
-        values["model"]["sharing"] = kept
+            groups = {group: [name for name in held if name in tasks] for group, held in sharing["groups"].items()}
+            sharing["groups"] = {group: held for group, held in groups.items() if held}
+        else:
+            values["model"]["sharing"] = {key: _among(value, tasks) for key, value in sharing.items()}
 
 
 def _among(value: Any, tasks: Sequence[str]) -> Any:
