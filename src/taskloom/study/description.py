@@ -111,7 +111,8 @@ def read_study(source: Mapping[str, Any] | str | Path, assignments: Sequence[str
     base = _base(section.run, folder)
     seeds = tuple(range(section.seeds)) if isinstance(section.seeds, int) else tuple(section.seeds)
     if not seeds or len(set(seeds)) < len(seeds):
-        faults.append(Fault("seeds", "be different numbers, one at least", f"`{section.seeds}`"))
+        requirement, source_of = "be different numbers, one at least", document.source(("seeds",))
+        faults.append(Fault("seeds", requirement, f"`{section.seeds}`", source=source_of))
     arms = _arms(section, base, document, folder, faults)
     if faults:
         raise ConfigError(*faults)
