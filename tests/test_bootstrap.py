@@ -9,6 +9,8 @@ import pytest
 
 from taskloom import bootstrap
 from taskloom.bootstrap import Interval, composite, interval
+from taskloom.composite.weighted_mean import WeightedMean
+from taskloom.composite.worst_task import WorstTask
 from taskloom.errors import DataError
 from taskloom.metrics import Metric
 from taskloom.metrics.accuracy import Accuracy
@@ -114,7 +116,7 @@ def test_predictions_and_references_of_different_number_are_refused() -> None:
 
 def test_a_composite_is_the_weighted_mean_of_normalised_values() -> None:
     accuracy, error = known_interval(0.8, [0.7, 0.9], n=100), known_interval(1.0, [3.0, 0.0], n=20)
-    found = composite([(3, Accuracy(), accuracy), (1, Mse(), error)])
+    found = composite({"a": (3, Accuracy(), accuracy), "b": (1, Mse(), error)}, WeightedMean())
     assert found.value == pytest.approx((3 * 0.8 + 0.5) / 4)
     np.testing.assert_allclose(found.samples, [(3 * 0.7 + 0.25) / 4, (3 * 0.9 + 1.0) / 4])
     assert found.low == pytest.approx(np.quantile(found.samples, 0.025))
@@ -123,25 +125,33 @@ def test_a_composite_is_the_weighted_mean_of_normalised_values() -> None:
 
 def test_a_composite_of_one_score_is_that_score() -> None:
     part = interval(Accuracy(), *graded([True, False, True]), resamples=50)
-    found = composite([(0.5, Accuracy(), part)])
+    found = composite({"a": (0.5, Accuracy(), part)}, WeightedMean())
     assert found == part
     np.testing.assert_array_equal(found.samples, part.samples)
 
 
 def test_a_composite_drops_samples_in_which_a_part_has_no_value() -> None:
     part, other = known_interval(0.5, [0.2, 0.4, 0.6]), known_interval(0.5, [0.2, float("nan"), 0.6])
-    found = composite([(1, Accuracy(), part), (1, Accuracy(), other)])
+    found = composite({"a": (1, Accuracy(), part), "b": (1, Accuracy(), other)}, WeightedMean())
     assert np.isnan(found.samples).tolist() == [False, True, False]
     assert 0.2 < found.low < found.high < 0.6
 
 
 @pytest.mark.parametrize("weights", [[], [0.0], [2.0, -1.0]])
 def test_a_composite_without_positive_weight_is_refused(weights: list[float]) -> None:
+    parts = {str(place): (each, Accuracy(), known_interval(0.5, [0.5])) for place, each in enumerate(weights)}
     with pytest.raises(DataError, match="`weights` should be zero or more, and above zero for one score at least"):
-        composite([(weight, Accuracy(), known_interval(0.5, [0.5])) for weight in weights])
+        composite(parts, WeightedMean())
 
 
 def test_a_composite_of_different_numbers_of_samples_is_refused() -> None:
-    parts = [(1.0, Accuracy(), known_interval(0.5, samples)) for samples in ([0.5], [0.4, 0.6])]
+    both = {"a": [0.5], "b": [0.4, 0.6]}
+    parts = {name: (1.0, Accuracy(), known_interval(0.5, samples)) for name, samples in both.items()}
     with pytest.raises(DataError, match=r"`resamples` should be the same .* Found \[1, 2\]"):
-        composite(parts)
+        composite(parts, WeightedMean())
+
+
+def test_a_part_without_weight_is_left_out_of_a_composite() -> None:
+    counted, other = known_interval(0.5, [0.4, 0.6], n=10), known_interval(0.1, [0.1], n=99)
+    found = composite({"a": (1.0, Accuracy(), counted), "b": (0.0, Accuracy(), other)}, WorstTask())
+    assert (found.value, found.n) == (0.5, 10)

@@ -10,8 +10,9 @@ import numpy as np
 from taskloom.errors import DataError, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from taskloom.composite import Composite
     from taskloom.metrics import Metric, Numbers
 
 LIMIT_BLOCK_COUNTS = 8_000_000
@@ -95,29 +96,33 @@ def percentiles(samples: Numbers, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def composite(parts: Sequence[tuple[float, Metric, Interval]], *, confidence: float = 0.95) -> Interval:
-    """Combine scores of several tasks into one: the weighted mean of their normalised values.
+def composite(
+    parts: Mapping[str, tuple[float, Metric, Interval]], how: Composite, *, confidence: float = 0.95
+) -> Interval:
+    """Combine scores of several tasks into one.
 
     Args:
-        parts: weight, metric and interval of each task; weights need not sum to one.
+        parts: task -> weight, metric and interval; a part without weight is left out.
+        how: makes one number of normalised values.
         confidence: share of the samples within the interval.
 
     Returns:
-        The weighted mean; its samples combine each part's sample of the same number; n is the sum.
+        The composite; its samples combine each part's sample of the same number; n is the sum.
 
     Raises:
         DataError: there is no part of positive weight, or the parts differ in their number of samples.
     """
-    weights = np.array([weight for weight, _, _ in parts], dtype=float)
+    weights = np.array([weight for weight, _, _ in parts.values()], dtype=float)
     if not weights.sum() > 0 or weights.min() < 0:
         found = str(weights.tolist())
         raise DataError(Fault("weights", "be zero or more, and above zero for one score at least", found))
-    sizes = sorted({each.samples.size for _, _, each in parts})
+    counted = {name: part for name, part in parts.items() if part[0] > 0}
+    sizes = sorted({each.samples.size for _, _, each in counted.values()})
     if len(sizes) > 1:
         raise DataError(Fault("resamples", "be the same for all scores of a composite", str(sizes)))
-    values = np.array([metric.normalise(np.array([each.value]))[0] for _, metric, each in parts])
-    samples = np.stack([metric.normalise(each.samples) for _, metric, each in parts])
-    shares = weights / weights.sum()
-    combined = shares @ samples
-    total = sum(each.n for _, _, each in parts)
-    return Interval(float(shares @ values), *percentiles(combined, confidence), total, combined)
+    values = np.array([metric.normalise(np.array([each.value])) for _, metric, each in counted.values()])
+    samples = np.stack([metric.normalise(each.samples) for _, metric, each in counted.values()])
+    shares, names = weights[weights > 0], list(counted)
+    combined = how.combine(samples, shares, names)
+    total = sum(each.n for _, _, each in counted.values())
+    return Interval(float(how.combine(values, shares, names)[0]), *percentiles(combined, confidence), total, combined)

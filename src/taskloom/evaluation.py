@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from taskloom.batches.chunks import Padding, collate, cut
 from taskloom.batches.steps import ItemSource
 from taskloom.bootstrap import Interval, composite, interval
+from taskloom.composite import Composite
 from taskloom.metrics import METRICS, Metric
 from taskloom.model import MultiTaskModel
 from taskloom.tasks import Floats, Task
@@ -151,19 +152,22 @@ def quick_scores(judged: Judged, predictions: Sequence[Prediction], rows: Sequen
     return {name: build_metric(name).score(values, references) for name in judged.metrics}
 
 
-def quick_composite(values: Mapping[str, Mapping[str, float]], judged: Mapping[str, Judged]) -> float:
-    """Give the weighted mean of the tasks' normalised first metrics.
+def quick_composite(values: Mapping[str, Mapping[str, float]], judged: Mapping[str, Judged], how: Composite) -> float:
+    """Combine the tasks' normalised first metrics; 0 where no task counts.
 
     Args:
         values: task -> metric -> value.
         judged: task -> how it is scored.
+        how: makes one number of them.
     """
-    total = weight = 0.0
-    for name, metrics in values.items():
-        first = judged[name].metrics[0]
-        total += judged[name].importance * float(build_metric(first).normalise(np.array([metrics[first]]))[0])
-        weight += judged[name].importance
-    return total / weight if weight else 0.0
+    names = [name for name in values if judged[name].importance > 0]
+    firsts = [judged[name].metrics[0] for name in names]
+    found = [
+        build_metric(first).normalise(np.array([values[name][first]]))
+        for name, first in zip(names, firsts, strict=True)
+    ]
+    weights = np.array([judged[name].importance for name in names])
+    return float(how.combine(np.stack(found), weights, names)[0]) if names else 0.0
 
 
 def score_split(
@@ -172,6 +176,7 @@ def score_split(
     rows: Mapping[str, Sequence[Row]],
     judged: Mapping[str, Judged],
     *,
+    how: Composite,
     resamples: int,
     confidence: float,
     seed: int,
@@ -183,6 +188,7 @@ def score_split(
         predictions: task -> [example].
         rows: task -> [example].
         judged: task -> how it is scored.
+        how: makes one number of all tasks' scores.
         resamples: bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -191,7 +197,7 @@ def score_split(
         one score for each task and metric, and last the composite.
     """
     scores: list[Score] = []
-    parts: list[tuple[float, Metric, Interval]] = []
+    parts: dict[str, tuple[float, Metric, Interval]] = {}
     for place, (name, answers) in enumerate(predictions.items()):
         task = judged[name].task
         values = [answer.value for answer in answers]
@@ -205,16 +211,20 @@ def score_split(
                 metric, values, references, resamples=resamples, confidence=confidence, seed=seed + 1000 * place
             )
             baseline = None if constant is None else metric.score(constant, references)
-            scores.append(_score(name, split, metric_name, found, baseline))
+            greater = metric.greater_is_better if ":" in metric_name else None  # else its room says it
+            scores.append(_score(name, split, metric_name, found, baseline, greater))
             if order == 0 and judged[name].importance:
-                parts.append((judged[name].importance, metric, found))
+                parts[name] = (judged[name].importance, metric, found)
     if parts:
-        scores.append(_score(COMPOSITE, split, COMPOSITE, composite(parts, confidence=confidence), None))
+        scores.append(_score(COMPOSITE, split, COMPOSITE, composite(parts, how, confidence=confidence), None))
     return scores
 
 
-def _score(task: str, split: str, metric: str, found: Interval, baseline: float | None) -> Score:
-    return Score(task, split, metric, found.value, found.low, found.high, found.n, baseline)
+def _score(
+    task: str, split: str, metric: str, found: Interval, baseline: float | None, greater: bool | None = None
+) -> Score:
+    held = (found.value, found.low, found.high, found.n)
+    return Score(task, split, metric, *held, baseline=baseline, greater_is_better=greater)
 
 
 def build_metric(name: str) -> Metric:

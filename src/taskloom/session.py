@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from taskloom.balance import BALANCES
+from taskloom.composite import Composite, build_composite
 from taskloom.config import Config
 from taskloom.config.schema import BalanceSection
 from taskloom.curriculum import begin_curriculum
@@ -94,7 +95,8 @@ class Session:
         expected = {name: rows * accumulation for name, rows in self.steps.plan.expected(0).items()}
         balance = self.config.balance
         reduction, by_choices = balance["reduction"], balance["scale_by_log_labels"]
-        return Objective(self.prepared.tasks, weights, expected, reduction=reduction, by_choices=by_choices)
+        options = {"reduction": reduction, "by_choices": by_choices, "mitigations": self.prepared.mitigations}
+        return Objective(self.prepared.tasks, weights, expected, **options)
 
     def balancer(self) -> Balancer:
         """Make the balancer of the run's method over the backbone's parameters; heads are each task's own.
@@ -168,10 +170,12 @@ class Session:
         self.model.to(self.arguments.device)
         add_references(self.prepared.items, self.prepared.tasks, self.predictor(), folder)
 
-    def expert_loads(self) -> dict[str, Any]:
-        """Give, for the record of a step, how much each task used each expert since last asked; empty without any."""
+    def step_facts(self) -> dict[str, Any]:
+        """Give, for the record of a step, how much tasks used each expert since last asked, and what groups weigh."""
         loads = self.model.routing.load() if self.model.routing else {}
-        return {"experts": {name: [round(each, 4) for each in load] for name, load in loads.items()}} if loads else {}
+        groups = {name: each.shown() for name, each in self.prepared.mitigations.items() if each.shown()}
+        experts = {name: [round(each, 4) for each in load] for name, load in loads.items()}
+        return {key: value for key, value in (("experts", experts), ("groups", groups)) if value}
 
     def begin_distillation(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> None:
         """Put beside training items what the teachers of tasks that have one say of them."""
@@ -213,6 +217,11 @@ class Session:
         return [probe]
 
     @functools.cached_property
+    def composite(self) -> Composite:
+        """What makes one number of all tasks' scores."""
+        return build_composite(self.config.evaluation.composite)
+
+    @functools.cached_property
     def policies(self) -> Policies:
         """The run's policies, made when they are first asked for: evaluation has no use for the files they read."""
         return Policies.of(self.config.policies, list(self.config.tasks))
@@ -236,7 +245,7 @@ class Session:
         answers = [Prediction(value) for value in judged.task.baseline(judged.train, rows)]
         return quick_scores(judged, answers, rows)[judged.metrics[0]]
 
-    def _mean_validation_losses(self) -> dict[str, float]:
+    def mean_validation_losses(self) -> dict[str, float]:
         """Give each task's mean loss on its first validation rows."""
         found: dict[str, list[float]] = {name: [] for name in self.prepared.tasks}
         for start in range(0, VALIDATION_ROWS, VALIDATION_ROWS // 4):
@@ -304,7 +313,7 @@ class Session:
             head_rates=self.head_rates(),
             place=self.prepared.place,
             adaptation=self.adaptation(log, tell),
-            validation_losses=self._mean_validation_losses if "validation_losses" in self.policies.needs else None,
+            validation_losses=self.mean_validation_losses if "validation_losses" in self.policies.needs else None,
             callbacks=[*stopping, self.labelling, *callbacks],
         )
 
@@ -321,7 +330,7 @@ class Session:
             rows, answers = self.answers(name, "validation", limit)
             values[name] = quick_scores(self.prepared.judged[name], answers, rows)
         flat = {f"{name}/{metric}": value for name, found in values.items() for metric, value in found.items()}
-        return {"composite": quick_composite(values, self.prepared.judged), **flat}
+        return {"composite": quick_composite(values, self.prepared.judged, self.composite), **flat}
 
     def answers(self, name: str, split: str, limit: int | None = None) -> tuple[list[Row], list[Prediction]]:
         """Answer the first `limit` rows of a task's split, or all."""
@@ -362,6 +371,7 @@ class Session:
                 predictions,
                 rows,
                 self.prepared.judged,
+                how=self.composite,
                 resamples=settings.resamples,
                 confidence=settings.confidence,
                 seed=self.config.training["seed"],

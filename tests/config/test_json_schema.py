@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from taskloom.balance import BALANCES
+from taskloom.composite import COMPOSITES
 from taskloom.config import json_schema, load_config
 from taskloom.config.document import parse_document
 from taskloom.config.schema import (
@@ -26,6 +27,7 @@ from taskloom.config.schema import (
     adapter_names,
 )
 from taskloom.metrics import METRICS
+from taskloom.mitigation import MITIGATIONS
 from taskloom.mixture import MIXTURES
 from taskloom.policy import POLICIES
 from taskloom.tasks import TASKS
@@ -123,8 +125,8 @@ def test_the_schema_refuses_what_reading_refuses(validator: Any, path: str, valu
 def test_the_schema_knows_every_method_of_the_rooms(validator: Any) -> None:
     assert names_in(validator.schema, "type") == {*TASKS.names(), *adapter_names()}
     assert names_in(validator.schema, "strategy") == set(MIXTURES.names())
-    assert names_in(validator.schema, "method") == set(BALANCES.names())
-    assert names_in(validator.schema, "name") == set(POLICIES.names())
+    assert names_in(validator.schema, "method") == {*BALANCES.names(), *MITIGATIONS.names()}
+    assert names_in(validator.schema, "name") == {*POLICIES.names(), *COMPOSITES.names()}
     assert METRICS.names()
 
 

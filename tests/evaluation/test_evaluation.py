@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from taskloom.composite.weighted_mean import WeightedMean
 from taskloom.errors import DataError, RunFolderError
 from taskloom.evaluation import Judged, Predictor, quick_composite, quick_scores, score_split
 from taskloom.metrics import METRICS
@@ -111,7 +112,7 @@ SAID = {
 
 
 def test_scores_carry_value_baseline_and_count_of_every_metric() -> None:
-    scores = score_split("test", SAID, ROWS, judged(), resamples=200, confidence=0.9, seed=0)
+    scores = score_split("test", SAID, ROWS, judged(), how=WeightedMean(), resamples=200, confidence=0.9, seed=0)
     found = {(score.task, score.metric): score for score in scores}
     assert list(found) == [
         ("label", "accuracy"),
@@ -130,25 +131,30 @@ def test_scores_carry_value_baseline_and_count_of_every_metric() -> None:
 
 
 def test_the_composite_is_the_mean_of_first_metrics_weighted_by_importance() -> None:
-    scores = score_split("test", SAID, ROWS, judged(), resamples=200, confidence=0.9, seed=0)
+    scores = score_split("test", SAID, ROWS, judged(), how=WeightedMean(), resamples=200, confidence=0.9, seed=0)
     mse = float(METRICS.load("mse")().normalise(np.array([1 / 3]))[0])
     wanted = (3 * 0.75 + 1 * mse) / 4
     assert scores[-1].value == pytest.approx(wanted)
     quick = {name: quick_scores(judged()[name], SAID[name], ROWS[name]) for name in ROWS}
-    assert quick_composite(quick, judged()) == pytest.approx(wanted)
+    assert quick_composite(quick, judged(), WeightedMean()) == pytest.approx(wanted)
 
 
 def test_a_task_without_importance_or_training_rows_is_scored_and_not_counted() -> None:
     both = judged()
     both["number"] = replace(both["number"], importance=0.0, train=[])
-    scores = score_split("test", SAID, ROWS, both, resamples=200, confidence=0.9, seed=0)
+    scores = score_split("test", SAID, ROWS, both, how=WeightedMean(), resamples=200, confidence=0.9, seed=0)
     assert scores[-1].value == pytest.approx(0.75)
     assert [score.baseline for score in scores if score.task == "number"] == [None, None]
 
 
 def test_intervals_depend_on_the_seed_and_on_nothing_else() -> None:
     def lows(seed: int) -> list[float]:
-        return [s.low for s in score_split("test", SAID, ROWS, judged(), resamples=100, confidence=0.9, seed=seed)]
+        return [
+            s.low
+            for s in score_split(
+                "test", SAID, ROWS, judged(), how=WeightedMean(), resamples=100, confidence=0.9, seed=seed
+            )
+        ]
 
     assert lows(0) == lows(0)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from study_tools import study_values
 from taskloom.cli import commands, study
+from taskloom.composite.weighted_mean import WeightedMean
 from taskloom.config.document import dump
 from taskloom.errors import ConfigError, RunFolderError
 from taskloom.record import Record, read_lines
@@ -35,7 +36,7 @@ NOISE = np.random.default_rng(0).normal(scale=0.002, size=8)
 
 def test_a_comparison_is_what_its_words_say() -> None:
     arm = facts("joint", (0.6 + NOISE).tolist(), (0.76 + NOISE).tolist())
-    found = compare(arm, SINGLE, {"t0": 3.0, "t1": 1.0}, margin=0.01, level=0.05)
+    found = compare(arm, SINGLE, {"t0": 3.0, "t1": 1.0}, how=WeightedMean(), margin=0.01, level=0.05)
     assert [each.word for each in found.verdicts] == ["helped", "harmed"]
     assert found.delta_m.mean() == pytest.approx((0.1 / 0.5 - 0.04 / 0.8) / 2, abs=0.005)
     assert found.composite.difference == pytest.approx(0.75 * 0.1 - 0.25 * 0.04, abs=0.005)
@@ -46,11 +47,11 @@ def test_a_comparison_is_what_its_words_say() -> None:
 
 def test_equal_arms_are_equivalent_and_few_seeds_cannot_tell() -> None:
     same = compare(facts("same", (0.5 + NOISE).tolist(), (0.8 + NOISE).tolist()), SINGLE, {"t0": 1, "t1": 1},
-                   margin=0.01, level=0.05)  # fmt: skip
+                   how=WeightedMean(), margin=0.01, level=0.05)  # fmt: skip
     assert [each.word for each in same.verdicts] == ["no difference shown"] * 2
     assert max(same.equivalence.values()) < 0.05
     few = compare(facts("few", [0.6, 0.6], [0.9, 0.9]), facts("single", [0.5, 0.5], [0.8, 0.8]), {"t0": 1, "t1": 1},
-                  margin=0.01, level=0.05)  # fmt: skip
+                  how=WeightedMean(), margin=0.01, level=0.05)  # fmt: skip
     assert [each.word for each in few.verdicts] == ["cannot tell"] * 2
 
 

@@ -17,8 +17,10 @@ ROOMS: dict[str, Room[Any]] = {
     "mixtures": Room[Any]("taskloom.mixture", "mixture"),
     "balance": BALANCES,
     "policies": Room[Any]("taskloom.policy", "policy"),
+    "composites": Room[Any]("taskloom.composite", "composite score"),
     "estimators": Room[Any]("taskloom.affinity.estimators", "estimator of transfer"),
     "sharing": Room[Any]("taskloom.model.sharing", "sharing scheme"),
+    "mitigations": Room[Any]("taskloom.mitigation", "mitigation"),
 }
 """What `list` calls a room -> the room."""
 

@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from taskloom.config.composites import checked_composite
 from taskloom.config.curriculum import curriculum_faults
 from taskloom.config.document import Document, document_of, dump, override, parse_document, read_document
+from taskloom.config.fairness import checked_fairness, paced_faults
 from taskloom.config.faults import unknown_key, validated
 from taskloom.config.options import options_of, refused_options, without_gradient
+from taskloom.config.own_code import name_files, without_echoes
 from taskloom.config.parts import checked_adapter, checked_sharing, quantization_faults
 from taskloom.config.policies import checked_policies
 from taskloom.config.schema import (
@@ -36,7 +39,7 @@ from taskloom.config.schema import (
 )
 from taskloom.config.training import followed, instantiate, renamed_faults, tracker_faults, training_model
 from taskloom.errors import ConfigError, Fault, MissingExtraError, listed, nearest, said
-from taskloom.room import Room
+from taskloom.room import FILE, Room
 
 __all__ = ["Config", "json_schema", "load_config", "read_config"]
 
@@ -154,8 +157,8 @@ def load_config(values: Mapping[str, Any] | str, assignments: Sequence[str] = ()
 
 def _check(document: Document) -> Config:
     """Validate all sections, gathering the faults of each before telling any."""
+    files, faults = name_files(document), list[Fault]()
     values = dict(document.values)
-    faults: list[Fault] = []
     special = {key: values.pop(key, None) for key in ("tasks", "mixture", "balance", "policies", "training")}
     special = {key: {} if value is None else value for key, value in special.items()}
     base = _base(values, document, faults, list(special))
@@ -164,16 +167,20 @@ def _check(document: Document) -> Config:
     balance = _balance(special["balance"], special["tasks"], document, faults)
     training = _training(special["training"], document, faults)
     policies = checked_policies(special["policies"], special["tasks"], balance, training, document, faults)
+    composite = checked_composite(values.get("evaluation"), special["tasks"], document, faults)
     faults += curriculum_faults(values.get("curriculum"), special["tasks"], document)
+    faults += paced_faults(tasks, values.get("curriculum"), document)
     model = values.get("model")
     adapter = sharing = None
     if isinstance(model, dict):
         adapter = checked_adapter(model.get("adapter"), document, faults)
         sharing = checked_sharing(model, special["tasks"], document, faults)
         faults += quantization_faults(model, document)
+    faults = [*files, *without_echoes(faults, files)]
     if faults or not isinstance(base, ConfigBase):
         raise ConfigError(*sorted(faults, key=lambda fault: _line(fault, document)))
     base.model.adapter, base.model.sharing = adapter, sharing
+    base.evaluation.composite = composite
     place = Path(base.model.name_or_path).expanduser()
     if place.is_dir():  # kept whole, so that the model is found from any folder
         base.model.name_or_path = str(place.resolve())
@@ -226,6 +233,7 @@ def _tasks(values: Any, document: Document, faults: list[Fault]) -> dict[str, Ta
             checked.metrics = list(dict.fromkeys(checked.metrics or task_type.default_metrics))
             checked.importance = section.get("importance", task_type.importance)
             faults += refused_options(name, task_type, checked, document)
+            checked.fairness = checked_fairness(name, checked.fairness, task_type, document, faults)
             tasks[name] = checked
     return tasks
 
@@ -270,7 +278,8 @@ def _metric_faults(name: str, type_name: str, metrics: Sequence[str], document: 
             accepts = METRIC_ROOM.load(metric).accepts
         except ConfigError as error:
             inner = error.faults[0]
-            faults.append(Fault(where, "name metrics that Taskloom has", inner.found, inner.fix, source))
+            requirement = inner.requirement if FILE.fullmatch(metric) else "name metrics that Taskloom has"
+            faults.append(Fault(where, requirement, inner.found, inner.fix, source))
             continue
         if kind not in accepts:
             fitting = [other for other in METRIC_ROOM.names() if kind in METRIC_ROOM.load(other).accepts]

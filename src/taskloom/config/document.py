@@ -33,6 +33,7 @@ class Document:
         lines: path of a key -> its line, from 1; keys that came from elsewhere have none.
         overridden: paths of keys that `--set` gave.
         recorded: whether it is the run.yaml of a run folder; what it names elsewhere may be gone since.
+        folder: where it stands; of values given in Python, where the program runs.
     """
 
     values: dict[str, Any]
@@ -40,6 +41,7 @@ class Document:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
     recorded: bool = False
+    folder: Path = Path()
 
     def source(self, path: KeyPath) -> str:
         """Say where a key stands: "run.yaml:7", "--set", or the document's name."""
@@ -67,6 +69,7 @@ def read_document(path: Path) -> Document:
         raise ConfigError(Fault(str(path), "be a text file in UTF-8", found)) from error
     document = parse_document(text, path.name)
     document.recorded = path.with_name("state.json").is_file()
+    document.folder = path.parent
     return document
 
 

@@ -16,7 +16,9 @@ TASK_ROOM: Room[Any] = Room("taskloom.tasks", "task type")
 MIXTURE_ROOM: Room[Any] = Room("taskloom.mixture", "mixture")
 METRIC_ROOM: Room[Any] = Room("taskloom.metrics", "metric")
 POLICY_ROOM: Room[Any] = Room("taskloom.policy", "policy")
+COMPOSITE_ROOM: Room[Any] = Room("taskloom.composite", "composite score")
 SHARING_ROOM: Room[Any] = Room("taskloom.model.sharing", "sharing scheme")
+MITIGATION_ROOM: Room[Any] = Room("taskloom.mitigation", "mitigation")
 # Found by its name, as the others are; it has methods of a library beside those of its folder.
 BALANCE_ROOM: Room[Any] = importlib.import_module("taskloom.balance").BALANCES
 
@@ -72,6 +74,13 @@ class ModelSection(Section):
     )
 
 
+class FairnessSection(Section):
+    """`fairness:` of a task, what its training does for groups; the options of the method stand beside these keys."""
+
+    method: str = Field(description="A method of `taskloom list mitigations`, or `package.module:ClassName`.")
+    group: str | None = Field(default=None, min_length=1, description="The data's column of groups.")
+
+
 class TaskSection(Section):
     """The keys that every task has; a task's type adds its own options beside them."""
 
@@ -97,6 +106,7 @@ class TaskSection(Section):
     start_step: int = Field(default=0, ge=0, description="The optimizer step from which on it is trained.")
     end_step: int | None = Field(default=None, gt=0, description="The optimizer step from which on it is not.")
     max_epochs: float | None = Field(default=None, gt=0, description="How often its rows are drawn at most.")
+    fairness: Any = Field(default=None, description="What its training does for groups, with its `method`.")
 
 
 class MixtureSection(Section):
@@ -229,6 +239,11 @@ class EvaluationSection(Section):
     resamples: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap samples behind each interval.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of the intervals.")
     limit_rows: int | None = Field(default=None, gt=0, description="Rows of each task scored during training.")
+    composite: Any = Field(
+        default="weighted_mean",
+        description="How tasks' scores become one: a name of `taskloom list composites`, "
+        "or a mapping of its `name` and options.",
+    )
     early_stopping_patience: int | None = Field(
         default=None, gt=0, description="Stop after so many evaluations without a better composite score."
     )
@@ -283,6 +298,18 @@ def sharing_model(scheme: str) -> type[Section]:
     return create_model(f"Sharing[{scheme}]", __base__=Section, scheme=(str, scheme), **options)
 
 
+def mitigation_model(method: str) -> type[FairnessSection]:
+    """Make the model of a task's `fairness:` for one method: the keys of all and the method's options."""
+    options: dict[str, Any] = dict(MITIGATION_ROOM.options(method))
+    return create_model(f"Mitigation[{method}]", __base__=FairnessSection, **options)
+
+
+def composite_model(name: str) -> type[Section]:
+    """Make the model of `evaluation.composite` for one of its kind: its name and its options."""
+    options: dict[str, Any] = dict(COMPOSITE_ROOM.options(name))
+    return create_model(f"Composite[{name}]", __base__=Section, name=(str, name), **options)
+
+
 def policy_model(name: str) -> type[Section]:
     """Make the model of one entry of `policies:`: the policy's name and its options."""
     options: dict[str, Any] = dict(POLICY_ROOM.options(name))
@@ -316,11 +343,17 @@ def adapter_model(type_name: str) -> type[Section]:
 
 def json_schema() -> dict[str, Any]:
     """Publish the JSON Schema of a run file, for editors that complete and check YAML."""
-    tasks = _one_of([_tagged(task_model(name), "type", name) for name in TASK_ROOM.names()])
+    mitigations = _one_of([_tagged(mitigation_model(name), "method", name) for name in MITIGATION_ROOM.names()])
+    fairness: dict[str, Any] = {"fairness": (mitigations | None, None)}
+    models = {name: create_model("Task", __base__=task_model(name), **fairness) for name in TASK_ROOM.names()}
+    tasks = _one_of([_tagged(model, "type", name) for name, model in models.items()])
     mixtures = _one_of([_tagged(mixture_model(name), "strategy", name) for name in MIXTURE_ROOM.names()])
     balances = _one_of([_tagged(balance_model(name), "method", name) for name in BALANCE_ROOM.names()])
     policy = _one_of([_tagged(policy_model(name), "name", name) for name in POLICY_ROOM.names()])
     policies: Any = list[policy | Literal[*POLICY_ROOM.names()]]  # type: ignore[misc]
+    composite = _one_of([_tagged(composite_model(name), "name", name) for name in COMPOSITE_ROOM.names()])
+    composites: Any = composite | Literal[*COMPOSITE_ROOM.names()]
+    evaluation = create_model("Evaluation", __base__=EvaluationSection, composite=(composites, "weighted_mean"))
     adapters = _one_of([adapter_model(name) for name in adapter_names()])
     sharing = _one_of([_tagged(sharing_model(name), "scheme", name) for name in SHARING_ROOM.names()])
     schemes: Any = sharing | Literal[*SHARING_ROOM.names()] | None
@@ -333,6 +366,7 @@ def json_schema() -> dict[str, Any]:
         mixture=(mixtures, ...),
         balance=(balances | Literal[*BALANCE_ROOM.names()], ...),
         policies=(policies, []),
+        evaluation=(evaluation, Field(default_factory=dict)),
         training=(training_model(), Field(default_factory=dict)),
     )
     schema = full.model_json_schema()

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from taskloom.bootstrap import composite, interval
+from taskloom.bootstrap import Interval, composite, interval
+from taskloom.composite import build_composite
 from taskloom.config import Config
 from taskloom.evaluation import COMPOSITE, build_metric
+from taskloom.metrics import Metric
 from taskloom.record import Record
 from taskloom.types import Score
 
@@ -40,7 +42,8 @@ def joined_scores(old: Record, new: Record, config: Config, own: Sequence[Score]
 
 
 def _composite(record: Record, config: Config, split: str) -> list[Score]:
-    settings, parts = config.evaluation, []
+    settings = config.evaluation
+    parts: dict[str, tuple[float, Metric, Interval]] = {}
     for place, (name, section) in enumerate(config.tasks.items()):
         path = record.predictions(name, split)
         if not path.is_file():
@@ -57,8 +60,8 @@ def _composite(record: Record, config: Config, split: str) -> list[Score]:
             confidence=settings.confidence,
             seed=config.training["seed"] + 1000 * place,
         )
-        parts.append((section.importance, metric, scored))
+        parts[name] = (section.importance, metric, scored)
     if not parts:
         return []
-    whole = composite(parts, confidence=settings.confidence)
+    whole = composite(parts, build_composite(settings.composite), confidence=settings.confidence)
     return [Score(COMPOSITE, split, COMPOSITE, whole.value, whole.low, whole.high, whole.n)]

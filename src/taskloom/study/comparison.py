@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from taskloom.bootstrap import Interval
+from taskloom.composite import Composite
 from taskloom.evaluation import build_metric
 from taskloom.record import Record, read_lines
 from taskloom.statistics import Verdict, equivalence, paired_interval, verdicts
@@ -69,7 +70,7 @@ class Comparison:
         arm: its name.
         verdicts: one for each task, corrected for all of them.
         equivalence: task -> p-value of the claim that it lies within the margin of the reference.
-        composite: of the weighted mean over tasks, a comparison of its own.
+        composite: of the one number over all tasks, a comparison of its own.
         delta_m: [seed] mean over tasks of the change relative to the reference.
         worst: the task that lost most, and its mean difference.
         harmed: share of tasks whose mean difference is below nought.
@@ -86,11 +87,11 @@ class Comparison:
     ratio: float
 
 
-def scores_of(records: Sequence[Record], task: str) -> TaskScores:
+def scores_of(records: Sequence[Record], task: str, split: str = "test") -> TaskScores:
     """Read one task's own score of several seeds: [seed]."""
     found = []
     for record in records:
-        own = [each for each in record.scores() if each.task == task and each.split == "test" and each.group is None]
+        own = [each for each in record.scores() if each.task == task and each.split == split and each.group is None]
         found.append(own[0])
     metric = build_metric(found[0].metric)
     raw = np.array([each.value for each in found])
@@ -104,6 +105,7 @@ def compare(
     reference: ArmFacts,
     weights: Mapping[str, float],
     *,
+    how: Composite,
     margin: float,
     level: float,
     intervals: Mapping[str, Interval] | None = None,
@@ -114,6 +116,7 @@ def compare(
         arm: whose tasks are the reference's.
         reference: each task alone.
         weights: task -> importance in the composite.
+        how: makes one number of all tasks' scores.
         margin: a difference that does not matter.
         level: of the verdicts.
         intervals: task -> interval of the mean difference over seeds and examples.
@@ -124,8 +127,10 @@ def compare(
     ends = {name: (each.low, each.high) for name, each in (intervals or {}).items()}
     told = verdicts({name: row.tolist() for name, row in zip(names, differences, strict=True)},
                     level=level, intervals=ends)  # fmt: skip
-    shares = np.array([weights[name] for name in names])
-    whole = (shares / shares.sum()) @ differences
+    counted = [place for place, name in enumerate(names) if weights[name] > 0] or list(range(len(names)))
+    kept = [names[place] for place in counted]
+    shares = np.array([weights[name] or 1.0 for name in kept])
+    whole = how.combine(mine[counted], shares, kept) - how.combine(theirs[counted], shares, kept)
     safe = np.maximum(theirs, LEAST_SCORE)
     means = differences.mean(axis=1)
     place = int(means.argmin())
@@ -142,7 +147,14 @@ def compare(
 
 
 def over_examples(
-    arm: Sequence[Record], reference: Sequence[Record], task: str, metric: str, *, resamples: int, confidence: float
+    arm: Sequence[Record],
+    reference: Sequence[Record],
+    task: str,
+    metric: str,
+    *,
+    resamples: int,
+    confidence: float,
+    split: str = "test",
 ) -> Interval | None:
     """Bootstrap a task's mean difference over seeds and test examples; None where predictions are gone.
 
@@ -153,10 +165,11 @@ def over_examples(
         metric: its own.
         resamples: of the bootstrap.
         confidence: of the interval.
+        split: whose examples.
     """
     pairs = []
     for one, other in zip(reference, arm, strict=True):
-        lines = [list(read_lines(record.predictions(task, "test"))) for record in (one, other)]
+        lines = [list(read_lines(record.predictions(task, split))) for record in (one, other)]
         if not lines[0] or len(lines[0]) != len(lines[1]):
             return None
         held = [[line["prediction"] for line in rows] for rows in lines]

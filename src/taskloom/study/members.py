@@ -58,7 +58,7 @@ def member_values(base: Config, member: Member, budget: Budget) -> dict[str, Any
     training |= {"seed": member.seed, "max_steps": budget.steps, "num_train_epochs": 1}
     if set(member.tasks) != set(base.tasks):
         _cut(values, member.tasks, budget)
-    for key, value in member.overrides.items():
+    for key, value in _fitting(member, len(base.tasks)).items():
         put(values, key.split("."), value)
     if budget.rule == "seconds":
         training["max_steps"] = budget.steps_within(load_config(values))
@@ -87,6 +87,20 @@ def _cut(values: dict[str, Any], tasks: Sequence[str], budget: Budget) -> None:
             sharing["groups"] = {group: held for group, held in groups.items() if held}
         else:
             values["model"]["sharing"] = {key: _among(value, tasks) for key, value in sharing.items()}
+
+
+def _fitting(member: Member, count: int) -> dict[str, Any]:
+    """Give what of a member's overrides speaks of its tasks; one task alone has nothing to mix or to balance."""
+    tasks, found = member.tasks, {}
+    for key, value in member.overrides.items():
+        section, _, rest = key.partition(".")
+        if section == "tasks" and rest.partition(".")[0] not in tasks:
+            continue
+        if len(tasks) == 1 < count and section in {"mixture", "balance"}:
+            continue
+        mixed = section in {"mixture", "balance"} and isinstance(value, dict)
+        found[key] = {name: _among(each, tasks) for name, each in value.items()} if mixed else value
+    return found
 
 
 def _among(value: Any, tasks: Sequence[str]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from taskloom.composite import build_composite
 from taskloom.errors import Fault, RunFolderError
 from taskloom.growth.merging import Mix, merge
 from taskloom.record import VERSION, Record, read_note, write_json
@@ -125,6 +126,7 @@ def _outcome(study: Study, arms: Sequence[Arm], records: Records) -> dict[str, A
     facts = {arm.name: _facts(arm, tasks, seeds, records) for arm in arms}
     weights = {name: each.importance for name, each in study.base.tasks.items()}
     settings = study.base.evaluation
+    how = build_composite(settings.composite)
     reference = next(arm for arm in arms if arm.name == SINGLE)
     comparisons = []
     for arm in arms:
@@ -146,6 +148,7 @@ def _outcome(study: Study, arms: Sequence[Arm], records: Records) -> dict[str, A
             facts[arm.name],
             facts[SINGLE],
             weights,
+            how=how,
             margin=section.margin,
             level=section.level,
             intervals=intervals,

@@ -1,0 +1,111 @@
+"""What is tried against each cause: one remedy for each task that ails, and all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskloom.autopilot.diagnosis import Diagnosis
+from taskloom.config import Config
+from taskloom.study.budget import Budget
+from taskloom.study.description import Arm
+
+MORE = 3.0
+"""How much larger the share of a starved task becomes."""
+
+FEWER = 0.5
+"""What is left of the epochs of a task that was repeated too often."""
+
+WIDER = 4
+"""How much larger the rank of an adapter becomes."""
+
+TOGETHER = "all remedies"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something to be tried.
+
+    Attributes:
+        arm: as studies have them.
+        against: what it is for, in words.
+        task: whom it is for; empty where it is for several.
+    """
+
+    arm: Arm
+    against: str
+    task: str = ""
+
+
+def remedies(found: Sequence[Diagnosis], base: Config, budget: Budget) -> list[Remedy]:
+    """Give a remedy for each task that ails, and, where there are several, one arm of all of them.
+
+    Args:
+        found: what ails which task.
+        base: the run of all tasks.
+        budget: of the joint run, whose rows are the shares that are changed.
+    """
+    made: list[tuple[Diagnosis, dict[str, Any], bool]] = []
+    for each in found:
+        overrides = _overrides(each, base, budget.rows)
+        if overrides or each.cause == "unlearnable":
+            made.append((each, overrides, each.cause == "unlearnable"))
+    tried = [
+        Remedy(
+            Arm(_name(each), _groups(base, {each.task} if apart else set()), overrides),
+            f"{each.task}: {each.cause}",
+            each.task,
+        )
+        for each, overrides, apart in made
+    ]
+    if len(made) > 1:
+        apart = {each.task for each, _, alone in made if alone}
+        merged: dict[str, Any] = {}
+        for _, overrides, _ in made:
+            merged |= overrides
+        shares = _shares([each for each, _, _ in made], budget.rows)
+        if shares != dict(budget.rows):
+            merged["mixture"] = _ratios({name: rows for name, rows in shares.items() if name not in apart})
+        tried.append(Remedy(Arm(TOGETHER, _groups(base, apart), merged), "all of these"))
+    return tried
+
+
+def _name(found: Diagnosis) -> str:
+    words = {"unlearnable": "without", "starved": "more", "over-repeated": "fewer epochs of"}
+    return f"{words[found.cause]} {found.task}" if found.cause in words else f"against {found.cause} of {found.task}"
+
+
+def _groups(base: Config, apart: set[str]) -> tuple[tuple[str, ...], ...]:
+    """Give the joint model's tasks, and those that are trained apart."""
+    kept = tuple(name for name in base.tasks if name not in apart)
+    alone = tuple((name,) for name in base.tasks if name in apart)
+    return (kept, *alone) if kept else alone
+
+
+def _overrides(found: Diagnosis, base: Config, rows: Mapping[str, float]) -> dict[str, Any]:
+    """Give what is changed in the joint run against one cause; nothing where there is nothing to change."""
+    adapter = base.model.adapter or {}
+    lora = adapter.get("type") == "lora"
+    if found.cause == "starved":
+        return {"mixture": _ratios(_shares([found], rows))}
+    if found.cause == "over-repeated":
+        return {f"tasks.{found.task}.max_epochs": FEWER * found.epochs}
+    if found.cause == "capacity" and lora:
+        return {"model.adapter.r": WIDER * adapter["r"], "model.adapter.lora_alpha": WIDER * adapter["lora_alpha"]}
+    if found.cause in {"conflict", "format"} and lora:
+        shared = {key: adapter[key] for key in ("r", "lora_alpha", "target_modules") if adapter.get(key) is not None}
+        return {"model.adapter": None, "model.sharing": {"scheme": "shared_and_task", **shared}}
+    if found.cause in {"conflict", "capacity"}:
+        return {"balance": {"method": "upgrad"}}
+    return {}
+
+
+def _shares(found: Sequence[Diagnosis], rows: Mapping[str, float]) -> dict[str, float]:
+    """Raise the rows of starved tasks."""
+    starved = {each.task for each in found if each.cause == "starved"}
+    return {name: count * (MORE if name in starved else 1.0) for name, count in rows.items()}
+
+
+def _ratios(rows: Mapping[str, float]) -> dict[str, Any]:
+    return {"strategy": "fixed", "ratios": {name: round(count, 3) for name, count in rows.items()}}
