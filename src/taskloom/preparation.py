@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from taskloom.balance import BALANCES
 from taskloom.batches.chunks import Padding
@@ -17,6 +19,8 @@ from taskloom.data import SPLITS, Corpus, load
 from taskloom.data.cache import Items, tokenised
 from taskloom.errors import ConfigError, DataError, Fault
 from taskloom.evaluation import Judged
+from taskloom.mitigation import Mitigation
+from taskloom.mitigation._beginning import begin_mitigations, columns_with_group
 from taskloom.mixture import MIXTURES
 from taskloom.model import check_backbone, load_tokenizer
 from taskloom.model.families import NAMES, family_of
@@ -55,6 +59,7 @@ class Prepared:
         items: task name -> split -> tokenised items.
         judged: task name -> how it is scored.
         padding: how inputs are filled up.
+        mitigations: task name -> what its training does for groups, where it does anything.
     """
 
     config: Config
@@ -64,6 +69,7 @@ class Prepared:
     items: dict[str, dict[str, Items]]
     judged: dict[str, Judged]
     padding: Padding
+    mitigations: dict[str, Mitigation] = field(default_factory=dict)
 
     def plan(self, length: Length, ahead: int = LEAST_AHEAD) -> Steps:
         """Make the plan of all micro-batches.
@@ -118,7 +124,7 @@ class Prepared:
             )
             for name, section in self.config.tasks.items()
         }
-        return Plan(
+        plan = Plan(
             draws,
             MIXTURES.load(common["strategy"])(**mixture),
             rows=training["per_device_train_batch_size"],
@@ -129,6 +135,11 @@ class Prepared:
             max_epochs=common["max_epochs"],
             ahead=ahead,
         )
+        for name, mitigation in self.mitigations.items():
+            strata = mitigation.strata()
+            if strata is not None:
+                plan.stratify(name, [strata[row] for row in self.items[name]["train"].rows])
+        return plan
 
     def rows(self) -> int:
         """Give the rows of one micro-batch: those of tasks with rows of their own, and the others'."""
@@ -196,6 +207,7 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
     tasks = {name: TASKS.load(section.type)(**config.options(name)) for name, section in config.tasks.items()}
     meet(config, tasks, backbone, tokenizer)
     corpora = load_corpora(config, tasks, rows or {})
+    mitigations = begin_mitigations(config, tasks, corpora)
     limit = getattr(tokenizer, "model_max_length", None)
     check_lengths(config, tasks, limit)
     refuse_long(config, tasks, corpora, tokenizer)
@@ -208,7 +220,7 @@ def prepare(config: Config, *, rows: InMemory | None = None, splits: Sequence[st
         }
         section = config.tasks[name]
         judged[name] = Judged(task, section.metrics, section.importance, corpora[name].splits["train"])
-    return Prepared(config, tokenizer, tasks, corpora, items, judged, Padding.of(tokenizer, backbone))
+    return Prepared(config, tokenizer, tasks, corpora, items, judged, Padding.of(tokenizer, backbone), mitigations)
 
 
 def meet(config: Config, tasks: Mapping[str, Task], backbone: Any, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -262,7 +274,7 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
                 name,
                 rows[name] if name in rows else config.data_of(name),
                 task,
-                columns=section.columns,
+                columns=columns_with_group(section),
                 bad_rows=config.bad_rows,
                 seed=config.training["seed"],
                 validation=config.splits.validation,
@@ -277,6 +289,8 @@ def load_corpora(config: Config, tasks: Mapping[str, Task], rows: InMemory) -> d
             continue
         if section.limit_rows:
             _limit(corpora[name], section.limit_rows)
+        if section.limit_train_rows:
+            _limit_train(corpora[name], section.limit_train_rows, config.training["seed"])
     if faults:
         raise DataError(*faults)
     return corpora
@@ -313,6 +327,13 @@ def refuse_long(
 def _limit(corpus: Corpus, rows: int) -> None:
     corpus.splits = {split: held[:rows] for split, held in corpus.splits.items()}
     corpus.places = {split: held[:rows] for split, held in corpus.places.items()}
+
+
+def _limit_train(corpus: Corpus, rows: int, seed: int) -> None:
+    """Keep some training rows, drawn once for each seed, in their order."""
+    drawn = np.random.default_rng(seed).permutation(len(corpus.splits["train"]))[:rows]
+    for held in (corpus.splits, corpus.places):
+        held["train"] = [held["train"][place] for place in sorted(drawn.tolist())]
 
 
 def check_lengths(config: Config, tasks: Mapping[str, Task], limit: int | None) -> None:

@@ -24,7 +24,7 @@ from taskloom.fingerprint import Change, Fingerprint, changes_since, fingerprint
 from taskloom.gradients.ranks import rank, wait_for_all
 from taskloom.model import MultiTaskModel, load_model
 from taskloom.preparation import InMemory, Prepared, prepare
-from taskloom.record import Record, Status, write_json, write_text
+from taskloom.record import Record, Status, write_json
 from taskloom.session import Session
 from taskloom.tasks import Task
 from taskloom.training.callbacks import Interruption, ProgressView, StepRecorder
@@ -115,6 +115,10 @@ def train(
 
     first = rank() == 0  # of several processes the first alone writes and shows; the others train beside it
     config, console = as_config(config, assignments), (console if first else None) or Console(quiet=True)
+    if config.evaluation.cross_validation is not None:
+        fix = "Call `taskloom cross-validate`, or leave it out"
+        source = config.document.source(("evaluation", "cross_validation"))
+        raise ConfigError(Fault("evaluation.cross_validation", "be left out of one run", "folds", fix, source))
     text = _identity(config, rows)
     existing = _existing(Path(out), text)
     if existing is not None and existing.state.status == "finished":
@@ -245,7 +249,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
     try:
         with Interruption() as interruption:
             # Nothing of the recorder's needs the trainer before the first step ends.
-            recorder = StepRecorder(record, lambda: trainer.step_record | session.expert_loads() if trainer else {})
+            recorder = StepRecorder(record, lambda: trainer.step_record | session.step_facts() if trainer else {})
             session.add_references(record.folder)
             tell = functools.partial(console.print, style="yellow", soft_wrap=True, highlight=False)
             if session.taken is not None:
@@ -339,9 +343,9 @@ class _Beginning:
 
     def write(self, record: Record, session: Session) -> None:
         """Write the files that say what the run is."""
-        write_text(record.run_yaml, self.text)
+        record.write_run(self.text)
         write_json(record.environment_json, environment(session.model.trained_parameters()))
-        write_json(record.data_json, session.prepared.data_record())
+        write_json(record.data_json, session.prepared.data_record() | {"updates": session.length.updates})
         record.checkpoints.mkdir(exist_ok=True)
         note(record, self.fingerprint, self.changes)
 

@@ -17,15 +17,12 @@ from taskloom.config.document import parse_document
 from taskloom.config.schema import (
     BalanceSection,
     BatchingSection,
-    CurriculumSection,
-    EvaluationSection,
-    ItemCurriculum,
     ModelSection,
     SplitsSection,
-    TaskCurriculum,
     TaskSection,
     adapter_names,
 )
+from taskloom.config.sections import CurriculumSection, EvaluationSection, ItemCurriculum, TaskCurriculum
 from taskloom.metrics import METRICS
 from taskloom.mitigation import MITIGATIONS
 from taskloom.mixture import MIXTURES

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskloom.batches.plan import Plan, TaskDraws
-from taskloom.config.schema import CurriculumSection, ItemCurriculum, TaskCurriculum
+from taskloom.config.sections import CurriculumSection, ItemCurriculum, TaskCurriculum
 from taskloom.curriculum import Competence, apply, entries, order_of_tasks, pace
 from taskloom.curriculum.beginning import Difficulty
 from taskloom.errors import ConfigError

@@ -56,6 +56,11 @@ def run_quickstart(out: Path, write: Path | None, assignments: Sequence[str]) ->
 
 def run_train(run: Path, out: Path, assignments: Sequence[str], *, accept_changes: bool = False) -> None:
     """Train, and show the scores."""
+    if read_config(run, assignments).evaluation.cross_validation is not None:
+        from taskloom.cli.evaluating import run_cross_validation
+
+        run_cross_validation(run, out, None, assignments)
+        return
     started = time.monotonic()
     finished = train_run(run, out, assignments=assignments, console=console, accept_changes=accept_changes)
     if rank():  # the first process of several speaks for all
@@ -115,11 +120,18 @@ def run_evaluate(folder: Path, splits: Sequence[str]) -> None:
     _show_scores(evaluate_run(folder, splits or None))
 
 
-def run_predict(folder: Path, task: str, source: str, out: Path | None, *, calibrated: bool = True) -> None:
+def run_predict(
+    folder: Path, task: str, source: str, out: Path | None, *, calibrated: bool = True, thresholds: bool = False
+) -> None:
     """Answer rows from a file, from standard input, or one text."""
     run = Run(folder)
     rows = rows_of(run, task, source)
-    answers = run.predict(task, rows, calibrated=calibrated)
+    if thresholds:
+        from taskloom.fairness.thresholds import predict_fairly
+
+        answers = predict_fairly(run, task, rows)
+    else:
+        answers = run.predict(task, rows, calibrated=calibrated)
     lines = [
         json.dumps({"prediction": answer.value, **answer.detail}, ensure_ascii=False, default=str) for answer in answers
     ]

@@ -26,17 +26,15 @@ from taskloom.config.schema import (
     TASK_ROOM,
     BatchingSection,
     ConfigBase,
-    CurriculumSection,
-    EvaluationSection,
     ModelSection,
     SplitsSection,
     TaskSection,
-    TransferSection,
     balance_model,
     json_schema,
     mixture_model,
     task_model,
 )
+from taskloom.config.sections import CurriculumSection, EvaluationSection, TransferSection
 from taskloom.config.training import followed, instantiate, renamed_faults, tracker_faults, training_model
 from taskloom.errors import ConfigError, Fault, MissingExtraError, listed, nearest, said
 from taskloom.room import FILE, Room

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from taskloom.config.document import Document
-from taskloom.config.schema import CurriculumSection, ItemCurriculum, TaskCurriculum
+from taskloom.config.sections import CurriculumSection, ItemCurriculum, TaskCurriculum
 from taskloom.errors import Fault, listed, nearest
 
 

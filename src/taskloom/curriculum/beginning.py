@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from taskloom.batches.plan import Plan
 from taskloom.config import Config
-from taskloom.config.schema import CurriculumSection
+from taskloom.config.sections import CurriculumSection
 from taskloom.curriculum.measuring import Measuring
 from taskloom.curriculum.order import entries, order_of_tasks, pace
 from taskloom.errors import ConfigError, Fault, listed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from taskloom.config.schema import CurriculumSection, ItemCurriculum, TaskCurriculum
+from taskloom.config.sections import CurriculumSection, ItemCurriculum, TaskCurriculum
 from taskloom.curriculum.beginning import known_difficulty
 from taskloom.curriculum.order import DIRECTIONS, entries, order_of_tasks
 from taskloom.preparation import Prepared

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from taskloom.batches.plan import Pace
-from taskloom.config.schema import ItemCurriculum, TaskCurriculum
+from taskloom.config.sections import ItemCurriculum, TaskCurriculum
 
 ROUNDING = 1e-9
 """What a product of shares may be off by, in steps."""

@@ -12,7 +12,8 @@ from pydantic import Field
 from taskloom.config import Config, load_config
 from taskloom.config.document import Document, document_of, override, read_document
 from taskloom.config.faults import unknown_key, validated
-from taskloom.config.schema import Section
+from taskloom.config.own_code import name_files
+from taskloom.config.section import Section
 from taskloom.config.training import followed
 from taskloom.errors import ConfigError, Fault, nearest
 
@@ -92,8 +93,8 @@ def read_request(
     """
     document = document_of(source) if isinstance(source, Mapping) else read_document(Path(source))
     override(document, assignments)
-    values = document.values
-    faults = [unknown_key((key,), KEYS, document) for key in values if key not in KEYS]
+    values, faults = document.values, name_files(document)
+    faults += [unknown_key((key,), KEYS, document) for key in values if key not in KEYS]
     if (base.model.sharing or {}).get("scheme") == "groups":
         found, fix = "`groups`, which name every task", "Train the tasks together, in a run of their own"
         faults.append(Fault("model.sharing.scheme", "be one that a task can be added to", found, fix, folder))

@@ -12,7 +12,7 @@ from pydantic import Field
 from taskloom.config import Config, load_config
 from taskloom.config.document import Document, document_of, override, read_document
 from taskloom.config.faults import unknown_key, validated
-from taskloom.config.schema import Section
+from taskloom.config.section import Section
 from taskloom.errors import ConfigError, Fault, nearest
 from taskloom.growth.merging import METHODS
 from taskloom.record import read_note
