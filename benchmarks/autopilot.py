@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from measuring import write
@@ -24,20 +23,16 @@ from taskloom.autopilot import auto
 from taskloom.cli.autopilot import ledger_table, shipped_table
 from taskloom.record import write_text
 
-ROWS, FEW, STEPS = 400, 60, 160
-KINDS = {
-    "intent": "classification",
-    "topics": "multi_label",
-    "urgency": "regression",
-    "poison": "classification",
-}
+ROWS, FEW = 400, 60
+TASKS = ("intent", "topics", "urgency", "poison")
+RECIPE = Path(__file__).parent.parent / "recipes" / "auto-quick.yaml"
 
 
 def write_data(folder: Path) -> None:
     """Write the help desk, with one task poisoned and one starved."""
     held = helpdesk.generate(train=2 * ROWS, validation=240, test=240)
     coins = np.random.default_rng(0)
-    for name in KINDS:
+    for name in TASKS:
         for split, whole in held["intent" if name == "poison" else name].items():
             rows = whole
             if split == "train":
@@ -46,28 +41,6 @@ def write_data(folder: Path) -> None:
                 rows = [{**row, "label": ["yes", "no"][coins.integers(2)]} for row in rows]
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(folder / name / f"{split}.jsonl", text)
-
-
-def described(data: Path, steps: int) -> dict[str, Any]:
-    """Describe the run of all four."""
-    return {
-        "model": {
-            "name_or_path": "sentence-transformers/all-MiniLM-L6-v2",
-            "adapter": {"type": "lora", "r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
-        },
-        "data_root": str(data.resolve()),
-        "tasks": {name: {"type": kind, "data": name} for name, kind in KINDS.items()},
-        "mixture": {"strategy": "proportional"},
-        "training": {
-            "max_steps": steps,
-            "per_device_train_batch_size": 24,
-            "learning_rate": 1e-3,
-            "eval_steps": 0.25,
-            "load_best_model_at_end": False,
-            "save_strategy": "no",
-            "seed": 0,
-        },
-    }
 
 
 def main() -> None:
@@ -80,8 +53,8 @@ def main() -> None:
     data, console = arguments.out.with_name(f"{arguments.out.name}-data"), Console()
     write_data(data)
     started = time.perf_counter()
-    run = described(data, 8 if arguments.quick else STEPS)
-    outcome = auto(run, arguments.out, budget=arguments.budget, console=console)
+    changes = [f"data_root={data.resolve()}", *(["training.max_steps=8"] if arguments.quick else [])]
+    outcome = auto(RECIPE, arguments.out, budget=arguments.budget, assignments=changes, console=console)
     minutes = (time.perf_counter() - started) / 60
     console.print(ledger_table(outcome))
     console.print(shipped_table(outcome))

@@ -15,9 +15,14 @@ from taskloom.balance import BALANCES
 from taskloom.data.cache_key import canonical, source_digests, tokenizer_digest
 from taskloom.environment import version_of
 from taskloom.errors import Fault, RunFolderError
+from taskloom.metrics import METRICS
+from taskloom.mitigation import MITIGATIONS
 from taskloom.mixture import MIXTURES
 from taskloom.model.identity import backbone_identity
+from taskloom.model.sharing import SHARINGS
+from taskloom.policy import POLICIES
 from taskloom.record import VERSION, append_line, read_lines
+from taskloom.room import shown
 from taskloom.tasks import TASKS
 from taskloom.teaching.distillation import teachers_of
 from taskloom.training.checkpoints import last_checkpoint
@@ -98,6 +103,13 @@ def _own_code(config: Config) -> dict[str, str]:
     ]
     methods.append(("mixture.strategy", str(config.mixture.get("strategy", "")), MIXTURES))
     methods.append(("balance.method", str(config.balance.get("method", "")), BALANCES))
+    for name, section in config.tasks.items():
+        methods += [(f"tasks.{name}.metrics.{shown(metric)}", metric, METRICS) for metric in section.metrics]
+        if section.fairness:
+            methods.append((f"tasks.{name}.fairness.method", str(section.fairness["method"]), MITIGATIONS))
+    methods += [(f"policies.{place}", str(policy["name"]), POLICIES) for place, policy in enumerate(config.policies)]
+    if config.model.sharing:
+        methods.append(("model.sharing.scheme", str(config.model.sharing["scheme"]), SHARINGS))
     code = {}
     for where, method, room in methods:
         sources = source_digests(room.load(method), without="taskloom") if ":" in method else None

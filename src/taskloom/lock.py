@@ -35,6 +35,15 @@ def take_lock(path: Path) -> None:
             return
 
 
+def holder_lives(path: Path) -> bool:
+    """Tell whether a process that wrote itself into a lock file may still be at work; False where there is no lock."""
+    try:
+        holder = _named(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    return holder is None or _alive(holder)
+
+
 def _holder_line() -> bytes:
     pid = os.getpid()
     holder = {"version": VERSION, "pid": pid, "host": socket.gethostname(), "started": _started(pid)}

@@ -5,6 +5,7 @@
     runs/NAME/
       state.json        what makes the folder a run folder: its version, how the run stands, its last step
       run.yaml          the run file as resolved, defaults included
+      code/             copies of the user's own files that it names, by their digests
       environment.json  versions and device
       data.json         rows read, kept and skipped; splits made; leaks
       fingerprint.jsonl digests of data, tokenizer, backbone and versions, when the run began and at accepted changes
@@ -34,6 +35,7 @@ from typing import Any, Literal, Self, cast, get_args
 
 from taskloom.errors import Fault, RunFolderError, nearest
 from taskloom.lock import take_lock
+from taskloom.room import copy_code
 from taskloom.types import Score
 
 VERSION = 1
@@ -161,6 +163,11 @@ def _truncate(path: Path, step: int) -> None:
         path.unlink()
 
 
+def whole_line(raw: bytes, source: str) -> dict[str, Any]:
+    """Read one line that was written to its end; raises RunFolderError as `read_lines` does, about `source`."""
+    return _of_this_version(_parsed(raw), source)
+
+
 def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(raw)
@@ -186,7 +193,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _score(row: dict[str, Any]) -> Score:
     numbers = {name: math.nan if row[name] is None else float(row[name]) for name in ("value", "low", "high")}
-    return Score(**{field.name: row[field.name] for field in fields(Score)} | numbers)
+    known = {field.name: row[field.name] for field in fields(Score) if field.name in row}
+    return Score(**known | numbers)
 
 
 def read_note(path: Path) -> dict[str, Any]:
@@ -218,8 +226,9 @@ class Record:
 
     Attributes:
         folder: the run's folder.
-        state_json, lock_json, run_yaml, environment_json, data_json, fingerprint_jsonl, curriculum_json, steps_jsonl,
-            decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the paths that the module's docstring lists.
+        state_json, lock_json, run_yaml, code, environment_json, data_json, fingerprint_jsonl, curriculum_json,
+            steps_jsonl, decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the paths that the
+            module's docstring lists.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -227,6 +236,7 @@ class Record:
         self.state_json = self.folder / "state.json"
         self.lock_json = self.folder / "lock.json"
         self.run_yaml = self.folder / "run.yaml"
+        self.code = self.folder / "code"
         self.environment_json = self.folder / "environment.json"
         self.data_json = self.folder / "data.json"
         self.fingerprint_jsonl = self.folder / "fingerprint.jsonl"
@@ -283,6 +293,11 @@ class Record:
             requirement = f"be one of {', '.join(get_args(Status))}, with a step"
             raise RunFolderError(Fault("status", requirement, f"`{status}`", FIX_VERSION, str(self.state_json)))
         return State(cast("Status", status), step)
+
+    def write_run(self, text: str) -> None:
+        """Write the run file as resolved, and copies of the files of the user's own that it names."""
+        copy_code(text, self.code)
+        write_text(self.run_yaml, text)
 
     def write_state(self, status: Status, step: int) -> None:
         """Write how the run stands."""

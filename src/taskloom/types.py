@@ -59,6 +59,7 @@ class Score:
         n: how many examples were scored.
         baseline: what the best constant answer gets on the same examples; None where there is none.
         group: the group of examples, None for all.
+        greater_is_better: whether more is better, where the metric is the user's own; None where its room says it.
     """
 
     task: str
@@ -70,12 +71,14 @@ class Score:
     n: int
     baseline: float | None = None
     group: str | None = None
+    greater_is_better: bool | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Give the line of scores.jsonl, in its fixed order of keys."""
         row = asdict(self)
-        order = ("task", "split", "group", "metric", "value", "low", "high", "n", "baseline")
-        return {key: row[key] for key in order}
+        order = ("task", "split", "group", "metric", "value", "low", "high", "n", "baseline", "greater_is_better")
+        known = order if self.greater_is_better is not None else order[:-1]
+        return {key: row[key] for key in known}
 
 
 @dataclass

@@ -40,6 +40,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "experts": {"sharing": {"scheme": "experts", "gate": "task_and_token", **LOW}},
     "bottleneck": {"sharing": {"scheme": "bottleneck", "width": 4}},
     "task_layers": {"sharing": {"scheme": "task_layers", "top": 1}},
+    "prefix": {"sharing": {"scheme": "prefix", "length": 3}},
     "head experts": {"adapter": None, "head_experts": {"experts": 2, "width": 8}},
 }
 

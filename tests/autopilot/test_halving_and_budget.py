@@ -27,9 +27,9 @@ def test_a_screening_ends_at_a_quarter_and_never_costs_more_than_all_arms_there(
 
 
 def test_many_arms_are_halved_and_few_steps_are_not() -> None:
-    assert rungs(9, 160) == [Rung(0.0625, 3), Rung(0.25, 2)]
-    assert rungs(9, 100) == [Rung(0.25, 2)]
-    assert cost_of_rungs(rungs(9, 160), 9) == pytest.approx(10 / 16 + 4 / 4)
+    assert rungs(9, 320) == [Rung(0.0625, 3), Rung(0.25, 2)]
+    assert rungs(9, 300) == [Rung(0.25, 2)]
+    assert cost_of_rungs(rungs(9, 320), 9) == pytest.approx(10 / 16 + 4 / 4)
 
 
 def test_only_arms_that_beat_the_joint_run_go_on_the_best_first() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taskloom.autopilot import auto
+from taskloom.autopilot import auto, pilot
 from taskloom.cli import autopilot, commands
 from taskloom.config.document import dump
 from taskloom.errors import ConfigError, RunFolderError
@@ -50,6 +50,37 @@ def test_a_budget_of_two_units_says_that_remedies_are_left_out(values: dict[str,
     assert found["spent"] == pytest.approx(2.0)
     assert any("`more topics` (seed 0) would cost 1.00 units, more than is left" in line for line in found["story"])
     assert found["decision"]["arm"] == "joint"
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_one_stopped(values: dict[str, Any], tmp_path: Path) -> None:
+    first = auto(values, tmp_path / "out", budget=2.0)
+    trained = {path.name for path in (tmp_path / "out" / "members").iterdir() if path.is_dir()}
+    more = auto(values, tmp_path / "out", budget=6.0)
+    again = {path.name for path in (tmp_path / "out" / "members").iterdir() if path.is_dir()}
+    assert trained < again
+    assert more["ledger"][:2] == first["ledger"]
+    assert len(more["seeds"]) > 1
+    steps = [row["step"] for row in more["ledger"]]
+    assert steps == sorted(steps, key=["alone", "joint", "screen", "train", "confirm"].index)
+    assert more["spent"] <= 6.0
+
+
+def test_a_killed_procedure_says_what_it_had_tried(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pilot, "gather", stop)
+        with pytest.raises(KeyboardInterrupt):
+            auto(values, tmp_path / "out", budget=2.0)
+    held = json.loads((tmp_path / "out" / "auto.json").read_text())
+    assert held["status"] == "running"
+    assert [row["arm"] for row in held["ledger"]] == ["single", "joint"]
+    found = auto(values, tmp_path / "out", budget=2.0)
+    assert found["status"] == "finished"
+    assert found["ledger"] == held["ledger"]
 
 
 def test_what_cannot_be_done_is_told_before_anything_is_trained(values: dict[str, Any], tmp_path: Path) -> None:

@@ -92,6 +92,23 @@ def test_every_remedy_is_a_run_and_all_of_them_together_too(base: Config) -> Non
             assert list(values["tasks"]) == list(group)
 
 
+def test_tasks_with_the_same_cause_share_a_remedy(base: Config) -> None:
+    found = [Diagnosis(name, "starved", "", loses=True) for name in ("intent", "topics")]
+    budget = Budget.of(base)
+    (remedy,) = remedies(found, base, budget)
+    assert remedy.arm.name == "more intent and topics"
+    ratios = remedy.arm.overrides["mixture"]["ratios"]
+    assert {name: ratios[name] / budget.rows[name] for name in ratios} == pytest.approx(
+        {"intent": 3.0, "topics": 3.0, "urgency": 1.0}, abs=0.01
+    )
+    poisoned = [Diagnosis(name, "unlearnable", "", loses=False) for name in ("intent", "topics")]
+    assert [each.task for each in remedies(poisoned, base, budget)] == ["intent", "topics", ""]
+
+
+def test_a_cause_without_a_remedy_gives_none(base: Config) -> None:
+    assert remedies([Diagnosis("intent", "unclear", "", loses=False)], base, Budget.of(base)) == []
+
+
 @pytest.mark.parametrize("cause", ["capacity", "conflict", "format"])
 def test_remedies_of_losers_change_the_model(base: Config, cause: Any) -> None:
     (remedy,) = remedies([Diagnosis("intent", cause, "", loses=True)], base, Budget.of(base))

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("_plain_page")
 
 def scheme_of(encoder: Path, data: Path, **sharing: Any) -> dict[str, Any]:
     values = run_of(encoder, data, adapter=None)
-    values["model"] = {"name_or_path": str(encoder), "sharing": {"r": 4, **sharing}}
+    size = {"length": 3} if sharing["scheme"] == "prefix" else {"r": 4}
+    values["model"] = {"name_or_path": str(encoder), "sharing": {**size, **sharing}}
     return values
 
 
@@ -34,7 +35,7 @@ def test_the_parts_of_a_scheme_are_among_what_a_growth_is_made_of(
     assert {"tasks.json", "heads.safetensors", "sharing/parts.safetensors"} <= held.keys()
 
 
-@pytest.mark.parametrize("scheme", ["shared_and_task", "mtl_lora"])
+@pytest.mark.parametrize("scheme", ["shared_and_task", "mtl_lora", "prefix"])
 def test_old_tasks_answer_to_the_bit_as_before(
     tiny_encoder: Path, tiny_data: Path, tmp_path: Path, scheme: str
 ) -> None:

@@ -18,9 +18,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "groups": {"groups": {"one": ["intent", "slots"], "two": ["answer"]}},
     "experts": {"experts": 3},
     "task_layers": {"top": 1},
+    "prefix": {"length": 4},
 }
-NOT_PLAIN = {"task_layers", "bottleneck"}
-NOTHING_SHARED = {"task_layers", "bottleneck", "per_task"}
+NOT_PLAIN = {"task_layers", "bottleneck", "prefix"}
+NOTHING_SHARED = {"task_layers", "bottleneck", "per_task", "prefix"}
 
 
 def values_of(scheme: str, run_values: dict[str, Any], **more: Any) -> dict[str, Any]:

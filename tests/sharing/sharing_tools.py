@@ -55,10 +55,12 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "bottleneck": {"scheme": "bottleneck", "width": 5, "nonlinearity": "gelu"},
     "bottleneck_shared": {"scheme": "bottleneck", "width": 5, "own": False},
     "task_layers": {"scheme": "task_layers", "top": 1},
+    "prefix": {"scheme": "prefix", "length": 3},
+    "prefix_shared": {"scheme": "prefix", "length": 3, "own": False},
 }
 """Name in tests -> the scheme and its options."""
 
-SHARED = [name for name in SCHEMES if name not in {"per_task", "bottleneck", "task_layers"}]
+SHARED = [name for name in SCHEMES if name not in {"per_task", "bottleneck", "task_layers", "prefix"}]
 """Those with parameters that several tasks use."""
 
 PLAIN = ["per_task", "shared_and_task", "groups", "mtl_lora", "experts", "experts_top"]

@@ -41,6 +41,7 @@ def test_the_rank_of_a_plain_adapter_is_that_of_its_factors_side_by_side() -> No
         ("experts_both", "gates that look at each token"),
         ("bottleneck", "a bottleneck, which is not linear"),
         ("task_layers", "whole layers of each task"),
+        ("prefix", "prefixes of attention"),
     ],
 )
 def test_what_is_no_lora_to_a_task_is_not_written_as_one(name: str, found: str) -> None:

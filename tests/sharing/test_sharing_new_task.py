@@ -8,7 +8,7 @@ from sharing_tools import PLAIN, SCHEMES, TASK_OF_ROW, inputs_of, installed, mov
 
 from taskloom.errors import ConfigError
 
-WITHOUT_OWN = {"experts_token", "bottleneck_shared"}
+WITHOUT_OWN = {"experts_token", "bottleneck_shared", "prefix_shared"}
 """Schemes in which a task has nothing of its own."""
 
 

@@ -126,7 +126,7 @@ def test_a_log_carries_the_loss_of_each_task_and_the_speed(few_values: Values, s
         assert log["loss"] == pytest.approx((one["loss"] + other["loss"]) / 2, rel=1e-5)
         for name in few_values["tasks"]:
             mean = sum(r["tasks"][name]["loss"] * r["tasks"][name]["examples"] for r in (one, other)) / 4
-            assert log[f"loss_{name}"] == pytest.approx(mean, rel=1e-6)
+            assert log[f"loss/{name}"] == pytest.approx(mean, rel=1e-6)
     for record in records:
         weighted = sum(task["weight"] * task["loss"] for task in record["tasks"].values()) / 5.0
         assert record["loss"] == pytest.approx(weighted, rel=1e-6)

@@ -91,7 +91,7 @@ def _reason(arm: str, single: Sequence[str], value: float, near: Sequence[str]) 
             else (f"{listed(single)} would be harmed and keep models of their own")
         )
     others = [name for name in near if name != arm]
-    alike = f", and it is simpler than {listed(others)}, which do not differ by more" if others else ""
+    alike = f", and it is the simplest of those that do not differ by more, with {listed(others)}" if others else ""
     return f"{harm}; the composite is {value:+.3f} against single tasks{alike}"
 
 

@@ -47,8 +47,8 @@ class Evidence:
         alone_high: upper end of the interval of `alone`, normalised.
         curve: validation scores during the joint run, normalised.
         loss: mean training loss alone, of the first and of the last tenth of its steps.
-        entropy: of its training labels, in nats, which is the loss of knowing only how frequent each is; None where it
-            has no labels.
+        entropy: of its training labels, in nats, which is the loss of knowing only how frequent each is; None where its
+            loss is another.
         conflicts: tasks whose gradients point against its own beyond noise.
         same_prompts: tasks that are asked for in the same words.
     """
@@ -178,20 +178,22 @@ def _of_a_loser(evidence: Evidence, margin: float) -> Diagnosis:
     return Diagnosis(evidence.task, "capacity", reason, loses=True)
 
 
-def judge_poison(found: Diagnosis, gain: float | None, margin: float) -> Diagnosis:
+def judge_poison(found: Diagnosis, gain: float | None, margin: float, share: float = 1.0) -> Diagnosis:
     """Say whether a task that cannot be learned does harm to the others.
 
     Args:
         found: of that task.
         gain: how much higher the others' composite is where they are trained without; None where that was not tried.
         margin: a difference that does not matter.
+        share: of a whole run's steps, after which that was seen.
     """
+    steps = "" if share == 1.0 else f" at {share:.0%} of the steps"
     if gain is None:
         told, poison = "whether the others do better without was not tried", None
     elif gain > margin:
-        told, poison = f"the others score {gain:+.3f} without: it is poison", True
+        told, poison = f"the others score {gain:+.3f} without{steps}: it is poison", True
     else:
-        told, poison = f"the others score {gain:+.3f} without: no harm to them is seen", False
+        told, poison = f"the others score {gain:+.3f} without{steps}: no harm to them is seen", False
     return replace(found, reason=f"{found.reason}; {told}", poison=poison)
 
 

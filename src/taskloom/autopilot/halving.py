@@ -17,7 +17,7 @@ KEPT = 2
 MANY = 4
 """With fewer arms than this a further rung costs as much as it saves."""
 
-LEAST_STEPS = 10
+LEAST_STEPS = 20
 """With fewer steps than this a rung would tell noise alone."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,18 +17,19 @@ from taskloom.autopilot.halving import Rung, cost_of_rungs, finalists, rungs, su
 from taskloom.autopilot.ledger import Ledger, cost_of
 from taskloom.autopilot.profile import TaskProfile, profile, seeds_for_a_claim
 from taskloom.autopilot.remedies import Remedy, remedies
+from taskloom.autopilot.shipping import ship
 from taskloom.config import Config
 from taskloom.errors import ConfigError, Fault, RunFolderError
 from taskloom.record import VERSION, Record, read_note, write_json
 from taskloom.run import ConfigLike, as_config
 from taskloom.statistics import verdicts
 from taskloom.study.budget import Budget
-from taskloom.study.comparison import scores_of
+from taskloom.study.comparison import over_examples, scores_of
 from taskloom.study.description import JOINT, SINGLE, Arm
 from taskloom.study.members import train_members
 from taskloom.study.running import members_of, records_of
 
-FILE, SHIPPED, SHIP = "auto.json", "shipped", "ship.json"
+FILE = "auto.json"
 BOTH = {"evaluation.splits": [SPLIT, "test"]}
 """What every run is scored on: all is decided by validation rows, and test rows are looked at once, at the end."""
 
@@ -68,7 +68,7 @@ class Pilot:
         self.single = Arm(SINGLE, tuple((name,) for name in tasks), BOTH)
         self.joint = Arm(JOINT, (tasks,), {**BOTH, **record})
         self.story: list[str] = []
-        self.gains: dict[str, float] = {}
+        self.gains: dict[str, tuple[float, float]] = {}
 
     def run(self) -> dict[str, Any]:
         """Go through it, and write what came of it."""
@@ -85,7 +85,11 @@ class Pilot:
         decision = decide(candidates, self.clean, self._weights(), self.margin)
         self._say(f"Ships `{decision.arm}`: {decision.reason}.")
         chosen = next(arm for arm in arms if arm.name == decision.arm)
-        shipped = self._ship(chosen, decision)
+        sources = self._sources(chosen, decision)
+        unlearnable = [name for name in self.base.tasks if name not in self.clean]
+        shipped = ship(self.folder, sources, decision.arm, unlearnable)
+        for name in unlearnable:
+            self._say(f"{name}: nothing answers it better than a constant, and neither does what is shipped.")
         outcome = self._outcome(evidence, found, tried, arms, seeds, decision, shipped)
         outcome["profile"] = [asdict(each) for each in profiled]
         write_json(self.folder / FILE, outcome)
@@ -112,12 +116,12 @@ class Pilot:
             name = next((one.arm.name for one in tried if one.task == each.task), "")
             if each.cause == "unlearnable":
                 whole = next((arm for arm in arms if arm.name == name), None)
-                gain = self.gains.get(name)
+                gain, share = self.gains.get(name, (None, 1.0))
                 if whole is not None:
                     mine, theirs = (self._differences(arm, seeds, SPLIT) for arm in (whole, self.joint))
                     gain = sum(weights[task] * float((mine[task] - theirs[task]).mean()) for task in mine)
-                    gain /= sum(weights.values()) or 1.0
-                judged.append(judge_poison(each, gain, self.margin))
+                    gain, share = gain / (sum(weights.values()) or 1.0), 1.0
+                judged.append(judge_poison(each, gain, self.margin, share))
                 self._say(f"{each.task}: {judged[-1].reason.rpartition('; ')[2]}.")
             else:
                 judged.append(each)
@@ -172,8 +176,8 @@ class Pilot:
         for arm in arms:
             self._train("screen", arm, self.seed, rung.share)
             reached[arm.name] = self._reached(arm)
-            self.gains[arm.name] = reached[arm.name] - reached[JOINT]
-            result = f"{self.gains[arm.name]:+.3f} against `{JOINT}` at {rung.share:.0%} of the steps"
+            self.gains[arm.name] = (reached[arm.name] - reached[JOINT], rung.share)
+            result = f"{self.gains[arm.name][0]:+.3f} against `{JOINT}` at {rung.share:.0%} of the steps"
             self._say(f"`{arm.name}`: {result}.")
             self.ledger.annotate(result)
         return survivors(reached, JOINT, rung.kept)
@@ -224,22 +228,23 @@ class Pilot:
             for name in self.base.tasks
         }
 
-    def _ship(self, arm: Arm, decision: Decision) -> dict[str, str]:
-        """Copy the models that answer for the tasks; gives task -> folder."""
-        folder = self.folder / SHIPPED
-        if folder.exists():
-            shutil.rmtree(folder)
-        shipped: dict[str, str] = {}
-        copied: dict[Path, str] = {}
+    def _sources(self, arm: Arm, decision: Decision) -> dict[str, Record]:
+        """Give the run that answers for each task."""
+        return {
+            name: self._record(self.single if name in decision.single else arm, name, self.seed)
+            for name in self.base.tasks
+        }
+
+    def _intervals(self, arm: Arm, seeds: Sequence[int], single: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Give the interval of each task's difference on test rows from itself alone, over seeds and rows."""
+        settings, found = self.base.evaluation, {}
         for name in self.base.tasks:
-            source = self._record(self.single if name in decision.single else arm, name, self.seed).folder
-            if source not in copied:
-                copied[source] = name if name in decision.single or len(arm.groups) > 1 else decision.arm
-                kept = shutil.ignore_patterns("checkpoints", "transfer", "lock.json")
-                shutil.copytree(source, folder / copied[source].replace(" ", "_"), ignore=kept)
-            shipped[name] = copied[source].replace(" ", "_")
-        write_json(folder / SHIP, {"version": VERSION, "tasks": shipped})
-        return shipped
+            mine, alone = (records_of(each, name, seeds, self.records) for each in (arm, self.single))
+            metric, count = scores_of(alone, name).metric, settings.resamples
+            held = over_examples(mine, alone, name, metric, resamples=count, confidence=settings.confidence)
+            if held is not None:
+                found[name] = (0.0, 0.0) if name in single else (held.low, held.high)
+        return found
 
     # --- words ------------------------------------------------------------------------------------------------------
 
@@ -262,7 +267,8 @@ class Pilot:
 
     def _tell_before(self, profiled: Sequence[TaskProfile]) -> None:
         for each in profiled:
-            labels = f", {each.labels} labels of entropy {each.entropy:.2f}" if each.entropy is not None else ""
+            labels = f", {each.labels} labels" if each.labels else ""
+            labels += f" of entropy {each.entropy:.2f}" if each.entropy is not None else ""
             self._say(
                 f"{each.task}: {each.rows['train']} training rows of {each.tokens} tokens{labels}; one seed could show "
                 f"{each.detectable:.3f} on {each.rows.get('validation', 0)} validation rows"
@@ -299,13 +305,14 @@ class Pilot:
         chosen = next(arm for arm in arms if arm.name == decision.arm)
         test = self._differences(chosen, seeds, "test")
         kept = {name: np.zeros(len(seeds)) if name in decision.single else each for name, each in test.items()}
-        told = verdicts({name: each.tolist() for name, each in kept.items()})
+        ends = self._intervals(chosen, seeds, decision.single)
+        told = verdicts({name: each.tolist() for name, each in kept.items()}, intervals=ends)
         claim = told[0].word != "cannot tell"
         if not claim:
             needed = seeds_for_a_claim(len(told))
             price = self.ledger.spent + (needed - len(seeds)) * (1 + len(arms))
             self._say(
-                f"{len(seeds)} paired seeds cannot tell whether a task is harmed or helped: "
+                f"{len(seeds)} paired seed{'s' * (len(seeds) > 1)} cannot tell whether a task is harmed or helped: "
                 f"that would take {needed} seeds, a budget of about {price:.0f}x."
             )
         return {

@@ -16,6 +16,9 @@ DISAGREEMENT = 0.1
 FEW_HELD_OUT = 200
 """Fewer rows than this to be scored on are told of."""
 
+ONE_LABEL = {"classification", "token_classification"}
+"""Types whose loss is that of one label at a time, so that the entropy of labels is a loss."""
+
 LEVEL = 0.05
 """How often a claim may be a false alarm."""
 
@@ -30,7 +33,7 @@ class TaskProfile:
         tokens: of a training sequence, the median.
         labels: how many different ones; 0 for numbers and words.
         entropy: of the training labels, in nats: the loss of a model that has learned nothing but how frequent each is;
-            None where there are none.
+            None of a task that gives no single label.
         detectable: the smallest difference of validation scores that one seed could show four times in five, if two
             models answered `DISAGREEMENT` of the rows differently.
         warnings: in words.
@@ -68,7 +71,7 @@ def _of(facts: TaskFacts, shared: Mapping[str, int]) -> TaskProfile:
         rows=dict(facts.rows),
         tokens=facts.tokens[0],
         labels=len(facts.labels),
-        entropy=entropy(facts.labels.values()) if facts.labels else None,
+        entropy=entropy(facts.labels.values()) if facts.type in ONE_LABEL else None,
         detectable=detectable(math.sqrt(DISAGREEMENT), held),
         warnings=_warnings(facts, shared),
     )

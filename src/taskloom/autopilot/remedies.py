@@ -1,9 +1,9 @@
-"""What is tried against each cause: one remedy for each task that ails, and all of them together."""
+"""What is tried against each cause: one remedy for each cause, and all of them together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from taskloom.autopilot.diagnosis import Diagnosis
@@ -39,7 +39,9 @@ class Remedy:
 
 
 def remedies(found: Sequence[Diagnosis], base: Config, budget: Budget) -> list[Remedy]:
-    """Give a remedy for each task that ails, and, where there are several, one arm of all of them.
+    """Give a remedy for each cause, and, where there are several, one arm of all of them.
+
+    Labels that cannot be learned and rows that were repeated too often are each task's own affair.
 
     Args:
         found: what ails which task.
@@ -51,16 +53,16 @@ def remedies(found: Sequence[Diagnosis], base: Config, budget: Budget) -> list[R
         overrides = _overrides(each, base, budget.rows)
         if overrides or each.cause == "unlearnable":
             made.append((each, overrides, each.cause == "unlearnable"))
-    tried = [
-        Remedy(
-            Arm(_name(each), _groups(base, {each.task} if apart else set()), overrides),
-            f"{each.task}: {each.cause}",
-            each.task,
-        )
-        for each, overrides, apart in made
-    ]
-    if len(made) > 1:
-        apart = {each.task for each, _, alone in made if alone}
+    tried: list[Remedy] = []
+    for group in _alike(made):
+        first, overrides, alone = group[0]
+        names = [each.task for each, _, _ in group]
+        arm = Arm(_name(first.cause, names), _groups(base, set(names) if alone else set()), overrides)
+        if first.cause == "starved":
+            arm = replace(arm, overrides={"mixture": _ratios(_shares([each for each, _, _ in group], budget.rows))})
+        tried.append(Remedy(arm, f"{' and '.join(names)}: {first.cause}", first.task))
+    if len(tried) > 1:
+        apart = {each.task for each, _, left in made if left}
         merged: dict[str, Any] = {}
         for _, overrides, _ in made:
             merged |= overrides
@@ -71,9 +73,21 @@ def remedies(found: Sequence[Diagnosis], base: Config, budget: Budget) -> list[R
     return tried
 
 
-def _name(found: Diagnosis) -> str:
+def _alike(
+    made: Sequence[tuple[Diagnosis, dict[str, Any], bool]],
+) -> list[list[tuple[Diagnosis, dict[str, Any], bool]]]:
+    """Bring together what one arm remedies; tasks that cannot be learned are each left out for themselves."""
+    found: dict[str, list[tuple[Diagnosis, dict[str, Any], bool]]] = {}
+    for each in made:
+        cause = each[0].cause
+        own = cause in {"unlearnable", "over-repeated"}
+        found.setdefault(f"{cause} {each[0].task}" if own else cause, []).append(each)
+    return list(found.values())
+
+
+def _name(cause: str, tasks: Sequence[str]) -> str:
     words = {"unlearnable": "without", "starved": "more", "over-repeated": "fewer epochs of"}
-    return f"{words[found.cause]} {found.task}" if found.cause in words else f"against {found.cause} of {found.task}"
+    return f"{words.get(cause, f'against {cause} of')} {' and '.join(tasks)}"
 
 
 def _groups(base: Config, apart: set[str]) -> tuple[tuple[str, ...], ...]:

@@ -140,12 +140,13 @@ class Plan:
         self.bases: Changes = [(0, self._base(0))]
         self.layers: dict[Layer, Changes] = {"curriculum": [(0, {})], "policy": [(0, {})]}
         self.paces: dict[str, Pace] = {}
+        self.strata: dict[str, list[NDArray[np.int64]]] = {}
         self._most = np.array([self.limits[name] for name in self.tasks], dtype=np.float64)
         self._turns = sorted({each for task in tasks.values() for each in (task.start_step, task.end_step) if each})
         self._quotas = Quotas(len(self.tasks))
         self._made = _Made()
         self._share: tuple[Any, NDArray[np.float64]] = (None, np.empty(0))
-        self._orders: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._orders: dict[tuple[Any, ...], NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         """Give the number of micro-batches."""
@@ -184,6 +185,16 @@ class Plan:
     def expected(self, update: int) -> dict[str, float]:
         """Give the rows of each task that its share amounts to in a micro-batch of an optimizer step."""
         return dict(zip(self.tasks, self._expected(update).tolist(), strict=True))
+
+    def stratify(self, task: str, stratum: Sequence[str]) -> None:
+        """Have a task's items drawn so that each stratum comes alike often; before anything is drawn.
+
+        Args:
+            task: its name.
+            stratum: [item].
+        """
+        held = np.array(stratum)
+        self.strata[task] = [np.flatnonzero(held == name) for name in sorted(set(stratum))]
 
     # --- changes --------------------------------------------------------------------------------------------------
 
@@ -301,11 +312,26 @@ class Plan:
             if open_ < self.sizes[name]:
                 seed = [self.seed, zlib.crc32(name.encode()), draw, 1]
                 return int(pace.order[np.random.default_rng(seed).integers(open_)])
+        if name in self.strata:
+            return self._of_stratum(name, draw)
         epoch, place = divmod(draw, self.sizes[name])
-        key = (name, epoch)
+        return int(self._order(name, epoch, self.sizes[name])[place])
+
+    def _of_stratum(self, name: str, draw: int) -> int:
+        """Give a draw's item where each round of draws has one of every stratum, in an order of its own."""
+        strata = self.strata[name]
+        turn, place = divmod(draw, len(strata))
+        seed = [self.seed, zlib.crc32(name.encode()), turn, 2]
+        number = int(np.random.default_rng(seed).permutation(len(strata))[place])
+        epoch, place = divmod(turn, len(strata[number]))
+        return int(strata[number][self._order(name, epoch, len(strata[number]), 3, number)[place]])
+
+    def _order(self, name: str, epoch: int, size: int, *more: int) -> NDArray[np.int64]:
+        """Give the order in which a task's items, or those of a stratum, are drawn in one epoch of them."""
+        key = (name, epoch, *more)
         if key not in self._orders:
-            for old in [k for k in self._orders if k[0] == name and k[1] < epoch - 1]:
+            for old in [k for k in self._orders if (k[0], *k[2:]) == (name, *more) and k[1] < epoch - 1]:
                 del self._orders[old]
-            seed = [self.seed, zlib.crc32(name.encode()), epoch]
-            self._orders[key] = np.random.default_rng(seed).permutation(self.sizes[name])
-        return int(self._orders[key][place])
+            seed = [self.seed, zlib.crc32(name.encode()), epoch, *more]
+            self._orders[key] = np.random.default_rng(seed).permutation(size)
+        return self._orders[key]

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from taskloom import __version__
+from taskloom.room import TRUST
 
 app = typer.Typer(
     name="taskloom",
@@ -35,7 +36,12 @@ Assignments = Annotated[
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run the code that comes with run folders; read it first.")
+    ] = False,
 ) -> None:
+    if trust_code:
+        os.environ[TRUST] = "1"
     if debug:
         os.environ["TASKLOOM_DEBUG"] = "1"
     if version:

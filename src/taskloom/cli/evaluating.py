@@ -17,7 +17,6 @@ from taskloom.errors import ConfigError, Fault, listed
 from taskloom.room import shown
 from taskloom.study import cross_validation, curves
 
-
 TITLES = {
     "checkpoints": "Changes of validation scores from one evaluation to the next",
     "steps": "Changes of training losses from one step to the next",

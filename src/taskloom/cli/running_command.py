@@ -107,11 +107,14 @@ def predict(
     raw: Annotated[
         bool, typer.Option("--raw", help="Tell probabilities as trained, also where the run was calibrated.")
     ] = False,
+    thresholds: Annotated[
+        bool, typer.Option("--thresholds", help="Answer by the thresholds of groups that `taskloom fairness` fitted.")
+    ] = False,
 ) -> None:
     """Answer rows of one task with a finished run: one JSON line for each."""
     from taskloom.cli.commands import run_predict
 
-    run_predict(folder, task, source, out, calibrated=not raw)
+    run_predict(folder, task, source, out, calibrated=not raw, thresholds=thresholds)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from taskloom.errors import listed
 from taskloom.gradients.verification import Difference
 from taskloom.inspection import Rehearsal, RunFacts, TaskFacts
 from taskloom.metrics import METRICS
+from taskloom.room import shown
 from taskloom.types import Score
 
 
@@ -25,7 +26,7 @@ def score_table(scores: Sequence[Score]) -> Table:
         name = score.task if score.split == "test" else f"{score.task} ({score.split})"
         baseline = "" if score.baseline is None else f"{score.baseline:.3f}"
         interval = f"{score.low:.3f} … {score.high:.3f}"
-        row = (score.metric, f"{score.value:.3f}", interval, baseline, str(score.n), _verdict(score))
+        row = (shown(score.metric), f"{score.value:.3f}", interval, baseline, str(score.n), _verdict(score))
         table.add_row("" if name == last else name, *row)
         last = name
     return table
@@ -35,7 +36,9 @@ def beats_baseline(score: Score) -> bool | None:
     """Say whether a score's whole interval lies on the better side of the baseline; None without a baseline."""
     if score.baseline is None:
         return None
-    greater = METRICS.load(score.metric).greater_is_better
+    greater = score.greater_is_better
+    if greater is None:
+        greater = METRICS.load(score.metric).greater_is_better
     return score.low > score.baseline if greater else score.high < score.baseline
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 GROUP = "group"
 """The optional column of every task: scores are also given by its values, and a split can keep them whole."""
 
+PROTECTED = "fairness.group"
+"""The column of a row's group where a task has `fairness`; no column of a task has a dot, so it stands beside all."""
+
 ABSENT = object()
 """What a row gives for a column that it lacks."""
 
@@ -63,7 +66,7 @@ def map_columns(
     Raises:
         DataError: a key that the task does not know, or a column that the data does not have.
     """
-    known = [*task.columns, *task.optional_columns, GROUP]
+    known = [*task.columns, *task.optional_columns, GROUP, *({PROTECTED} & mapping.keys())]
     faults = [_unknown_key(key, known, where) for key in mapping if key not in known]
     choices = [
         _Choice(column, mapping.get(column, column), column in mapping, column in task.columns)
@@ -141,8 +144,10 @@ def _no_column(choice: _Choice, rows: Sequence[Mapping[str, Any]], used: set[str
         f"the columns of `{choice.user.partition('.')[0]}` are {inside}" if inside else f"the columns are {columns}"
     )
     guess = _guess(choice, [name for name in [*inside, *columns] if name not in used])
-    fix = f"Write `{choice.column}: {guess}`" if guess else f"Write `{choice.column}: NAME` with one of them"
-    return Fault(f"{where}.columns.{choice.column}", f"be a column of `{source}`", f"`{choice.user}`; {listing}", fix)
+    key = f"columns.{choice.column}" if choice.column != PROTECTED else PROTECTED
+    name = key.rpartition(".")[2]
+    fix = f"Write `{name}: {guess}`" if guess else f"Write `{name}: NAME` with one of them"
+    return Fault(f"{where}.{key}", f"be a column of `{source}`", f"`{choice.user}`; {listing}", fix)
 
 
 def _columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:

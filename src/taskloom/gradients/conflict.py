@@ -22,6 +22,13 @@ def cosines(gramian: Any) -> Matrix:
     return found
 
 
+def mean_cosine(gramian: Any) -> float:
+    """Give the mean cosine over pairs of gradients [task, task]; NaN where no pair has one."""
+    held = cosines(gramian)
+    known = [value for value in held[np.triu_indices(len(held), 1)] if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def half_cosines(half_gramian: Any) -> Matrix:
     """Give mean cosines between halves of tasks: [task, task], on the diagonal a task's two halves.
 

@@ -26,7 +26,7 @@ from taskloom.model import load_model
 from taskloom.model.folder import add_own_adapter
 from taskloom.model.multitask import unwrapped
 from taskloom.preparation import InMemory, Prepared, prepare
-from taskloom.record import VERSION, Record, read_note, write_json, write_text
+from taskloom.record import VERSION, Record, read_note, write_json
 from taskloom.run import Run, _existing, _fit, _identity
 from taskloom.session import Session
 from taskloom.tasks import TASKS, Task
@@ -64,7 +64,7 @@ class _Growth:
 
     def write(self, record: Record, text: str, fingerprint: Fingerprint) -> None:
         """Write the files that say what the folder is."""
-        write_text(record.run_yaml, text)
+        record.write_run(text)
         write_json(record.folder / FILE, {"version": VERSION, **self.note})
         write_json(record.environment_json, environment(self.base.model.trained_parameters()))
         own = self.prepared.data_record()["tasks"]

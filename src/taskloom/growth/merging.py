@@ -18,7 +18,7 @@ from taskloom.model import MultiTaskModel, build_model, save_model
 from taskloom.model.folder import ADAPTER
 from taskloom.model.multitask import SHARED
 from taskloom.model.start import compare_sections
-from taskloom.record import VERSION, Record, write_json, write_text
+from taskloom.record import VERSION, Record, write_json
 from taskloom.run import Run
 
 METHODS = {
@@ -84,7 +84,7 @@ def merge(runs: Sequence[str | Path], out: str | Path, mix: Mix | None = None) -
     model = build_model(config.model, tasks, seed=0)
     load_merged(model, bases, merged)
     record = Record.create(out)
-    write_text(record.run_yaml, config.as_yaml())
+    record.write_run(config.as_yaml())
     write_json(record.environment_json, environment(model.trained_parameters()))
     data = {name: facts for base in bases for name, facts in base.record.data().items()}
     write_json(record.data_json, {"version": VERSION, "tasks": data})

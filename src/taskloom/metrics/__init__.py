@@ -1,12 +1,13 @@
 """Metrics: from predictions and references to a number, each thin over the library that the field trusts.
 
-A metric is a class with one method, ``score``; everything else has a default. To add one, put a file here.
+A metric is a class with one method, ``score``; everything else has a default. To add one, put a file here. A run file
+may also name a function of its own, ``file.py:name``, which takes predictions and references and gives a number.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,6 +65,25 @@ class Metric(ABC):
     def normalise(self, values: Numbers) -> Numbers:
         """Map values onto 0 (useless) to 1 (perfect), for the composite score; the default clips to that range."""
         return np.clip(values, 0.0, 1.0)
+
+    @classmethod
+    def of_function(cls, function: Callable[..., Any], name: str) -> type[Metric]:
+        """Make a metric of a function of predictions and references.
+
+        What the function says of itself counts: attributes called as those of this class. Without any it reads every
+        kind of prediction, and more is better; where less is better it is perfect at 0, and the composite takes
+        ``1 / (1 + value)`` of it.
+
+        Args:
+            function: takes [example] predictions and [example] references, gives a number.
+            name: in run files.
+
+        Raises:
+            ConfigError: it takes other arguments.
+        """
+        from taskloom.metrics._functions import metric_of
+
+        return metric_of(function, name)
 
 
 METRICS: Room[Metric] = Room("taskloom.metrics", "metric")

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from taskloom.config.own_code import CODE
 from taskloom.config.schema import ModelSection
 from taskloom.errors import Fault, ModelError, said
 from taskloom.model.backbone import add_adapter, check_backbone, hushed, load_backbone, load_tokenizer
@@ -26,6 +27,7 @@ from taskloom.model.multitask import SHARED, MultiTaskModel, own_adapter
 from taskloom.model.parts import load_parts, save_parts
 from taskloom.model.sharing import SHARINGS
 from taskloom.record import write_json
+from taskloom.room import keep_copy
 from taskloom.tasks import TASKS, Task
 from taskloom.tasks._unlabelled import share_heads
 
@@ -250,4 +252,6 @@ def _read_tasks(folder: Path) -> dict[str, Any]:
     if described.get("version") != VERSION:
         found = f"version {described.get('version')}"
         raise ModelError(Fault(str(path), f"be of version {VERSION}", found, "Train again with this Taskloom"))
+    for entry in described["tasks"].values():
+        keep_copy(entry["type"], folder.parent / CODE)
     return described

@@ -10,11 +10,13 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from taskloom.config.own_code import CODE
 from taskloom.config.schema import ModelSection
 from taskloom.errors import Fault, ModelError
 from taskloom.model.folder import ADAPTER, HEADS, TASKS_FILE, load_adapter_weights, load_backbone_weights
 from taskloom.model.identity import backbone_identity
 from taskloom.model.multitask import SHARED, MultiTaskModel
+from taskloom.room import keep_copy
 from taskloom.tasks import TASKS, Task
 
 WHERE = "model.start_from"
@@ -93,12 +95,15 @@ def described_model(place: Path, where: str = WHERE) -> dict[str, Any]:
 
     Raises:
         ModelError: it is none.
+        ConfigError: a task's type is in a file that came with the folder, and that the user does not trust.
     """
     path = place / TASKS_FILE
     if not path.is_file():
         fix = "Train that run to its end"
         raise ModelError(Fault(where, "name the folder of a finished run", f"`{place.parent}` without a model", fix))
     described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for entry in described["tasks"].values():
+        keep_copy(entry["type"], place.parent / CODE)
     return described
 
 

@@ -1,36 +1,25 @@
-"""Small charts as inline SVG, the same bytes from the same numbers, in the page's own colours and letters."""
+"""Vega-Lite charts in the page's own colours, and the script that draws them."""
 
 from __future__ import annotations
 
-import io
+import json
 import math
-import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from taskloom.reports.facts import RunFacts
 
-LIMIT_POINTS = 400
-"""How many points a line keeps; more would only make the page heavy, at a width of 300 pixels."""
+LIMIT_POINTS = 200
+"""How many points a line keeps; more would only make the page heavy."""
 
-WIDTH, HEIGHT = 3.4, 1.9
-"""The size of a chart in inches of 72 pixels: near the width of a phone, so that its letters are never scaled down."""
-
-# Matplotlib wants real colours, and the page wants its own, which differ by light and dark. So each part is drawn in a
-# colour that nothing else has, and that colour is then replaced by the page's variable.
-COLOURS = {
-    "#010101": "var(--muted)",
-    "#020202": "var(--rule)",
-    "#030303": "var(--series)",
-    "#040404": "var(--series-faint)",
-}
-INK, RULE, SERIES, FAINT = COLOURS
+LIMIT_TASKS_TOLD = 8
+"""Colours that can be told apart; more tasks share them, and are told by the legend and by pointing at a line."""
 
 Curve = list[tuple[float, float]]
 """Points (step, value), in the order of steps, all finite."""
@@ -39,10 +28,47 @@ Curve = list[tuple[float, float]]
 def available() -> bool:
     """Tell whether charts can be drawn here."""
     try:
-        import matplotlib.backends.backend_svg  # noqa: F401
+        import vl_convert  # noqa: F401
     except ImportError:  # absent, or there and broken: the page has its tables either way
         return False
     return True
+
+
+@cache
+def script() -> Markup:
+    """Give the script of Vega and the page's own; "" where the library is not installed."""
+    own = resources.files("taskloom.reports").joinpath("page.js").read_text(encoding="utf-8")
+    if not available():
+        return _inline(own)
+    import vl_convert
+
+    return _inline(f"{vl_convert.javascript_bundle()}\n{own}")
+
+
+def _inline(code: str) -> Markup:
+    # Within a script element nothing but its own end tag and a comment's beginning has to be kept from the parser.
+    return Markup(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))  # noqa: S704 - our own script
+
+
+def as_json(value: Any) -> Markup:
+    """Write a value as JSON that may stand inside a script element, whatever texts are in it."""
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)  # noqa: S704 - what HTML could take for its own is escaped
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
 
 
 def loss_curve(run: RunFacts, task: str) -> Curve:
@@ -57,6 +83,11 @@ def score_curve(run: RunFacts, task: str) -> tuple[str, Curve]:
     if not any(metric in values for _, values in rows):
         metric = next((name for _, values in rows for name in values), "")
     return metric, finite((step, values.get(metric)) for step, values in rows)
+
+
+def finite(points: Iterable[tuple[float, Any]]) -> Curve:
+    """Leave out the points without a number."""
+    return [(step, value) for step, value in points if value is not None and math.isfinite(value)]
 
 
 def smoothed(curve: Curve) -> Curve:
@@ -77,82 +108,97 @@ def thinned(curve: Curve, limit: int = LIMIT_POINTS) -> Curve:
     return [curve[round(index * (len(curve) - 1) / (limit - 1))] for index in range(limit)]
 
 
-def draw_loss(curve: Curve, name: str) -> Markup:
-    """Draw a training loss: smoothed over faint raw; "" where there is nothing to draw.
+# --- specs ------------------------------------------------------------------------------------------------------------
+
+
+def lines(curves: Mapping[str, Curve], y: str, *, points: bool = False) -> dict[str, Any]:
+    """Draw a line for each task over steps; a click in the legend picks tasks.
 
     Args:
-        curve: the raw loss.
-        name: what a screen reader calls the chart; also tells its parts from those of other charts.
+        curves: task -> its points.
+        y: what the values are.
+        points: whether each value gets a dot, as few evaluations deserve.
     """
-    if not curve:
-        return Markup("")
-    smooth = smoothed(curve)
-    label = f"Line chart. {name}, smoothed: {_course(smooth)}"
-    return _draw([(thinned(curve), FAINT, 0.9, ""), (thinned(smooth), SERIES, 1.7, "")], label)
+    values = [
+        {"task": task, "step": step, "value": float(f"{value:.5g}")}
+        for task, curve in curves.items()
+        for step, value in thinned(curve)
+    ]
+    names = list(curves)
+    return {
+        "data": {"values": values},
+        "height": 240,
+        "params": [{"name": "picked", "select": {"type": "point", "fields": ["task"]}, "bind": "legend"}],
+        "mark": {"type": "line", "point": points, "strokeWidth": 2, "clip": True},
+        "encoding": {
+            "x": {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickMinStep": 1}},
+            "y": {"field": "value", "type": "quantitative", "title": y, "scale": {"zero": False}},
+            "color": {"field": "task", "type": "nominal", "sort": names, "legend": _legend(names)},
+            "strokeDash": _dashes(names),
+            "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
+            "tooltip": [{"field": "task"}, {"field": "step"}, {"field": "value", "format": ".4~g"}],
+        },
+    }
 
 
-def draw_score(curve: Curve, name: str) -> Markup:
-    """Draw a validation score, a dot an evaluation; see `draw_loss`."""
-    if not curve:
-        return Markup("")
-    label = f"Line chart. {name}: {_course(curve)}"
-    return _draw([(thinned(curve), SERIES, 1.7, "o" if len(curve) <= 40 else "")], label)
+def _legend(names: Sequence[str]) -> dict[str, Any]:
+    return {"title": None, "orient": "bottom", "columns": 4, "symbolType": "stroke", "labelLimit": 140, "values": names}
 
 
-def _course(curve: Curve) -> str:
-    first, last = (f"{value:.3g} at step {step:g}" for step, value in (curve[0], curve[-1]))
-    return f"{first}." if len(curve) == 1 else f"from {first} to {last}."
+def _dashes(names: Sequence[str]) -> dict[str, Any]:
+    """Tell lines apart by more than their colour."""
+    patterns = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
+    return {
+        "field": "task",
+        "type": "nominal",
+        "sort": list(names),
+        "scale": {"range": [patterns[(place // LIMIT_TASKS_TOLD) % 4] for place in range(len(names))]},
+        "legend": None,
+    }
 
 
-def finite(points: Any) -> Curve:
-    """Leave out the points without a number."""
-    return [(step, value) for step, value in points if value is not None and math.isfinite(value)]
+def heat(
+    cells: Sequence[Mapping[str, Any]], x: str, y: str, *, scheme: str = "blues", middle: float | None = None,
+    text: bool = True, sort_x: Sequence[Any] | None = None, sort_y: Sequence[Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw a heat map of cells that have the fields `x`, `y` and ``value``, and a ``shown`` text.
 
-
-def _draw(lines: Sequence[tuple[Curve, str, float, str]], label: str) -> Markup:
-    """Draw lines of (curve, colour, width, marker) into one SVG."""
-    from matplotlib import style  # an extra: pages without it have their tables
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    # Text stays text: smaller, readable, and in the page's own letters. The salt makes the ids the same every time.
-    # It starts from the defaults, so that a reader's own matplotlibrc does not change the page.
-    own = {"svg.fonttype": "none", "svg.hashsalt": "taskloom", "font.size": 8.5, "path.simplify": False}
-    with style.context(["default", own]):
-        figure = Figure(figsize=(WIDTH, HEIGHT), facecolor="none")
-        FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.115, 0.135, 0.865, 0.82), facecolor="none")
-        for curve, colour, width, marker in lines:
-            steps, values = zip(*curve, strict=True)
-            dot = marker or ("o" if len(curve) == 1 else "")
-            axes.plot(steps, values, color=colour, linewidth=width, marker=dot, markersize=3.2)
-        axes.grid(visible=True, axis="y", color=RULE, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(color=RULE, labelcolor=INK, length=0, pad=5)
-        axes.spines[:].set_visible(False)
-        axes.spines["bottom"].set(visible=True, color=RULE)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    return _inline(stream.getvalue(), label)
-
-
-def _inline(svg: str, label: str) -> Markup:
-    """Make a drawn file a part of a page: no prolog, no addresses, ids of its own, the page's colours."""
-    body = svg[svg.index("<svg") :]
-    # Matplotlib's style sheet would apply to the whole page, and its letters are not the page's.
-    body = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*| font-family: [^;]*;", "", body, flags=re.DOTALL)
-    body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1 LABEL>", body, count=1, flags=re.DOTALL)
-    body = body.replace("xlink:href", "href")
-    # Groups need no ids, and the other ones must not be those of the page's next chart.
-    body = re.sub(r"<g id=\"[^\"]*\"", "<g", body)
-    mark = format(crc32(label.encode("utf-8", errors="backslashreplace")), "x")
-    body = re.sub(r"(?<= id=\")|(?<=url\(#)|(?<= href=\"#)", f"c{mark}-", body)
-    # A tenth of a pixel is enough, and halves the page; numbers that are read stay as they are.
-    body = re.sub(r"(?<![>\d.\u2212])\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", body)
-    for drawn, wanted in COLOURS.items():
-        body = body.replace(drawn, wanted)
-    attributes = Markup('role="img" aria-label="{}"').format(label)
-    return Markup(body.strip().replace("LABEL", attributes, 1))  # noqa: S704 - drawn by matplotlib; the label is escaped
+    Args:
+        cells: one a square.
+        x: field of the columns.
+        y: field of the rows.
+        scheme: of colours.
+        middle: the value of the middle colour; None for a scheme that begins at the least.
+        text: whether each cell shows its text.
+        sort_x: order of the columns.
+        sort_y: order of the rows.
+    """
+    colour: dict[str, Any] = {"field": "value", "type": "quantitative", "scale": {"scheme": scheme}, "title": None}
+    if middle is not None:
+        colour["scale"]["domainMid"] = middle
+    ends = [each["value"] for each in cells if each["value"] is not None and math.isfinite(each["value"])]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    reach = max(abs(low - (middle or 0)), abs(high - (middle or 0))) or 1.0
+    dark = f"abs(datum.value - {middle or 0}) > {0.6 * reach}"
+    layers: list[dict[str, Any]] = [{"mark": "rect", "encoding": {"color": colour}}]
+    if text:
+        layers.append(
+            {
+                "mark": {"type": "text", "fontSize": 11},
+                "encoding": {
+                    "text": {"field": "shown"},
+                    "color": {"condition": {"test": dark, "value": "#ffffff"}, "value": "#1b2126"},
+                },
+            }
+        )
+    rows = len({each[y] for each in cells})
+    return {
+        "data": {"values": list(cells)},
+        "height": max(60, min(28 * rows, 560)),
+        "encoding": {
+            "x": {"field": x, "type": "nominal", "sort": sort_x, "axis": {"labelAngle": -35, "labelLimit": 110}},
+            "y": {"field": y, "type": "nominal", "sort": sort_y, "axis": {"labelLimit": 140}},
+            "tooltip": [{"field": y}, {"field": x}, {"field": "shown", "title": "value"}],
+        },
+        "layer": layers,
+    }

@@ -187,7 +187,8 @@ def read_run(folder: Path, name: str) -> RunFacts:
     scores = record.scores()
     present = {score.split for score in scores}
     split = next((split for split in (*SPLITS, *sorted(present)) if split in present), "")
-    greater = {metric: greater_is_better(metric) for metric in dict.fromkeys(score.metric for score in scores)}
+    greater = {score.metric: score.greater_is_better for score in scores}
+    greater |= {metric: greater_is_better(metric) for metric, known in greater.items() if known is None}
     lines = [_score_line(score, greater[score.metric] is not False) for score in scores]
     shown = [line for line in lines if line.score.split == split and line.score.group is None]
     by_task: dict[str, list[ScoreLine]] = {}

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from taskloom.batches.chunks import Padding
 from taskloom.config import Config
+from taskloom.config.own_code import CODE
 from taskloom.data.cache import Items
 from taskloom.data.cache_key import canonical
 from taskloom.errors import ConfigError, Fault, nearest
@@ -26,6 +27,7 @@ from taskloom.model import load_model
 from taskloom.model.folder import TASKS_FILE
 from taskloom.preparation import Prepared
 from taskloom.record import write_bytes
+from taskloom.room import keep_copy
 from taskloom.tasks import TASKS, Floats, Task
 from taskloom.tasks._soft import LESSON, Pupil
 from taskloom.types import Item, Row
@@ -133,6 +135,7 @@ def _teacher_of(config: Config, name: str, task: Pupil) -> Teacher | Fault:
     wanted = task.distillation.task or name
     if wanted not in described:
         return fault("task", "be a task of the teacher", f"`{wanted}`", nearest(wanted, described))
+    keep_copy(described[wanted]["type"], folder.parent / CODE)
     teacher = TASKS.load(described[wanted]["type"])(**described[wanted]["options"])
     teacher.restore(described[wanted]["state"])
     objection = task.objection(teacher)

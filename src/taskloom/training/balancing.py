@@ -27,6 +27,9 @@ TOLERANCE, TOLERANCE_HALF = 1e-3, 5e-2
 BALANCE_FILE = "balance.json"
 """What a balancing method carries from step to step, beside the optimizer's state in a checkpoint."""
 
+MITIGATION_FILE = "mitigation.json"
+"""What mitigations of tasks carry from step to step, where there are any."""
+
 MOMENTS_FILE = "balance.safetensors"
 """Adam's moments of each task, where they are kept apart."""
 
@@ -80,6 +83,7 @@ class Balancing:
             loss_scale: what losses are multiplied by on their way back.
             measure: whether it is the first of two passes, which only finds the weights.
         """
+        self.objective.open()
         self.balancer.prefer(self.objective.preference)
         record = bool(self.record_steps) and step % self.record_steps == 0 and not measure
         self.step = self.balancer.step(record=record, loss_scale=loss_scale, measure=measure)
@@ -116,6 +120,8 @@ class Balancing:
         if self.probe is not None and done.weighs:
             self.balancer.validation_losses = self.probe(step)
         done.close()
+        if not done.measure:
+            self.objective.close(self.balancer.engine.device)
         self._tell_of_separate_passes()
         if not done.sound and loss_scale_is_one(done):
             self._count_skipped(done, step)
@@ -124,12 +130,16 @@ class Balancing:
     def save(self, folder: Path) -> None:
         """Write what has to be there to go on bit for bit."""
         write_text(folder / BALANCE_FILE, json.dumps(self.balancer.state()))
+        if self.objective.mitigations:
+            write_text(folder / MITIGATION_FILE, json.dumps(self.objective.state()))
         if self.balancer.moments is not None:
             save_file(self.balancer.moments.tensors(), folder / MOMENTS_FILE)
 
     def load(self, folder: Path) -> None:
         """Take back what `save` wrote."""
         self.balancer.restore(json.loads((folder / BALANCE_FILE).read_text(encoding="utf-8")))
+        if self.objective.mitigations:
+            self.objective.restore(json.loads((folder / MITIGATION_FILE).read_text(encoding="utf-8")))
         if self.balancer.moments is not None:
             self.balancer.moments.restore(load_file(folder / MOMENTS_FILE))
 

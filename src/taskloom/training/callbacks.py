@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from taskloom.gradients.ranks import add_up_number
 from taskloom.record import Record
+from taskloom.room import shown
 
 
 class StepRecorder(TrainerCallback):
@@ -141,7 +142,7 @@ class ProgressView(TrainerCallback):
         logs = logs or {}
         if "loss" not in logs:
             return
-        self.losses |= {name: logs[f"loss_{name}"] for name in self.tasks if f"loss_{name}" in logs}
+        self.losses |= {name: logs[f"loss/{name}"] for name in self.tasks if f"loss/{name}" in logs}
         self.speed = logs.get("tokens_per_second", self.speed)
         self._refresh()
         if self._live is None:
@@ -167,7 +168,7 @@ class ProgressView(TrainerCallback):
             self.best = composite if self.best is None else max(self.best, composite)
         self._refresh()
         if self._live is None and composite is not None:
-            scores = "  ".join(f"{name} {self.metrics[name]} {value:.3f}" for name, value in self.scores.items())
+            scores = "  ".join(f"{name} {shown(self.metrics[name])} {value:.3f}" for name, value in self.scores.items())
             where = f"step {state.global_step}/{state.max_steps}"
             self.console.print(
                 f"{where}  validation composite {composite:.3f}  {scores}", soft_wrap=True, highlight=False
@@ -192,6 +193,6 @@ class ProgressView(TrainerCallback):
         for name in self.tasks:
             loss = f"{self.losses[name]:.3f}" if name in self.losses else "…"
             score = f"{self.scores[name]:.3f}" if name in self.scores else "…"
-            table.add_row(name, loss, score, self.metrics[name])
+            table.add_row(name, loss, score, shown(self.metrics[name]))
         best = f"   best composite {self.best:.3f}" if self.best is not None else ""
         return Group(table, self._bar, f"{self.speed:.0f} tokens/s{best}")

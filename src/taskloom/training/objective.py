@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from taskloom.gradients.ranks import add_up_number
+from taskloom.gradients.ranks import add_up, add_up_number
+from taskloom.mitigation import Mitigation
 from taskloom.tasks import Task
 from taskloom.types import Chunk, Step
 
@@ -34,6 +36,7 @@ class Objective:
         reduction: what losses are averaged over.
         by_choices: whether L_t is divided by the logarithm of the task's number of labels, which brings losses of
             heads of unlike size to one scale (Aghajanyan et al., Muppet, 2021, arXiv:2101.11038).
+        mitigations: task name -> what multiplies the losses of its rows, by their groups.
 
     Attributes:
         scale: task name -> what the sum of its items' losses is multiplied by in J.
@@ -47,8 +50,10 @@ class Objective:
         *,
         reduction: Reduction = "task",
         by_choices: bool = False,
+        mitigations: Mapping[str, Mitigation] | None = None,
     ) -> None:
         self.tasks = tasks
+        self.mitigations = dict(mitigations or {})
         self.weights = dict(weights)
         self.reduction = reduction
         self.logs = {name: log_choices(task) if by_choices else 1.0 for name, task in tasks.items()}
@@ -79,6 +84,8 @@ class Objective:
         for name, part in chunk.parts.items():
             loss = self.tasks[name].loss(outputs[name], part.targets)
             losses[name] = loss.detach()
+            if name in self.mitigations:
+                loss = loss * self._factors(name, chunk, losses[name])
             sums[name] = (loss * self.tasks[name].terms(part.targets) if self.reduction == "token" else loss).sum()
         if not sums:
             raise ValueError("a chunk holds one item at least")
@@ -100,6 +107,34 @@ class Objective:
         for term in terms[1:]:
             share = share + term
         return share, losses
+
+    def open(self) -> None:
+        """Forget the losses that mitigations noted; the rows of a step come from here on."""
+        for mitigation in self.mitigations.values():
+            mitigation.forget()
+
+    def close(self, device: torch.device) -> None:
+        """Let mitigations learn from the losses of a whole step; those of several processes add up on `device`."""
+        for mitigation in self.mitigations.values():
+            sums = mitigation.sums()
+            if sums is not None:
+                mitigation.close(add_up(torch.as_tensor(sums).to(device)).cpu().numpy())
+
+    def state(self) -> dict[str, Any]:
+        """Give what mitigations carry from step to step, ready for JSON: task name -> state."""
+        return {name: mitigation.state() for name, mitigation in self.mitigations.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        for name, mitigation in self.mitigations.items():
+            mitigation.restore(state[name])
+
+    def _factors(self, name: str, chunk: Chunk, losses: Tensor) -> Tensor | float:
+        """Note the losses of a task's items, and give what they are multiplied with: [item]."""
+        mitigation, rows = self.mitigations[name], [item["row"] for item in chunk.parts[name].items]
+        mitigation.note(rows, losses.tolist())
+        factors = mitigation.factors(rows)
+        return 1.0 if factors is None else torch.as_tensor(factors, dtype=losses.dtype, device=losses.device)
 
     def _settle(self, expected: Mapping[str, float], factors: Mapping[str, float]) -> None:
         """Set what sums are multiplied by, where a step draws so many rows of each trained task."""

@@ -14,6 +14,7 @@ import torch.utils.data
 import transformers
 from torch import Tensor
 from transformers import EarlyStoppingCallback, TrainerState
+from transformers.integrations import TensorBoardCallback
 
 from taskloom.batches.steps import EpochSampler, Steps, first
 from taskloom.errors import ConfigError, Fault, NonFiniteLossError, said
@@ -24,6 +25,7 @@ from taskloom.model import MultiTaskModel, load_weights
 from taskloom.training.adaptation import Adaptation, first_scores
 from taskloom.training.balancing import Balancing, random_states, set_random_states
 from taskloom.training.checkpoints import STATE_FILE, Checkpoint, patience
+from taskloom.training.scalars import LogBook, NamedTensorBoard
 from taskloom.types import Chunk, Step
 
 Evaluator = Callable[[], dict[str, float]]
@@ -52,7 +54,7 @@ class Trainer(transformers.Trainer):
 
     Attributes:
         step_record: what the last optimizer step was: loss, learning rate, seconds, and for each task its loss, weight,
-            examples and tokens; read by callbacks at the step's end.
+            learning rate, examples and tokens; read by callbacks at the step's end.
     """
 
     model: MultiTaskModel
@@ -87,6 +89,9 @@ class Trainer(transformers.Trainer):
             callbacks=callbacks,
         )
         self.remove_callback(transformers.PrinterCallback)
+        board = self.pop_callback(TensorBoardCallback)
+        if board is not None:
+            self.add_callback(NamedTensorBoard(board.tb_writer))
         self.steps = steps
         self.epoch_steps = epoch_steps
         self.balancing = balancing
@@ -100,8 +105,9 @@ class Trainer(transformers.Trainer):
         self.validation_losses = validation_losses
         self.step_record: dict[str, Any] = {}
         self._operations_per_token = 6 * model.trained_parameters()["backbone"]
+        self._log = LogBook()
+        self._head_groups: dict[str, int] = {}  # task -> the place of a group of the optimizer with its head
         self._begin_step()
-        self._begin_log()
 
     # --- loader ---------------------------------------------------------------------------------------------------
 
@@ -134,6 +140,7 @@ class Trainer(transformers.Trainer):
                 moved = [parameter for parameter in group["params"] if id(parameter) in own]
                 if moved:
                     group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+                    self._head_groups[name] = len(optimizer.param_groups)
                     optimizer.add_param_group({**group, "params": moved, "lr": rate})
         moments = self.balancing.balancer.moments
         if moments is not None:
@@ -259,11 +266,6 @@ class Trainer(transformers.Trainer):
         self._sums: dict[str, float] = defaultdict(float)
         self._step_started = time.perf_counter()
 
-    def _begin_log(self) -> None:
-        self._log_loss: dict[str, float] = defaultdict(float)
-        self._log_examples: dict[str, int] = defaultdict(int)
-        self._log_tokens, self._log_seconds = 0, 0.0
-
     def _end_step(self, done: BalancedStep) -> None:
         """Close the books of one optimizer step."""
         seconds = time.perf_counter() - self._step_started
@@ -273,13 +275,10 @@ class Trainer(transformers.Trainer):
             count = self._examples[name]
             mean = self._loss[name] / count if count else None
             weight = configured * self.objective.factors.get(name, 1.0) * done.weights.get(name, 1.0)
-            tasks[name] = {"loss": mean, "weight": weight, "examples": count, "tokens": self._tokens[name]}
-            self._log_loss[name] += self._loss[name]
-            self._log_examples[name] += count
+            tasks[name] = {"loss": mean, "weight": weight, "learning_rate": self._rate(name), "examples": count}
+            tasks[name]["tokens"] = self._tokens[name]
         tokens = sum(self._tokens.values())
         loss = sum(self.objective.scale[name] * value for name, value in self._sums.items())
-        self._log_tokens += tokens
-        self._log_seconds += seconds
         self.step_record = {
             "loss": loss,
             "learning_rate": self._get_learning_rate(),
@@ -291,10 +290,16 @@ class Trainer(transformers.Trainer):
             self.step_record["conflict"] = rounded(done.record)
         if not done.sound:
             self.step_record["skipped"] = done.broken
+        self._log.add(self.step_record)
         if self.adaptation is not None:
             conflict = self.step_record.get("conflict")
             self.adaptation.step(self.state.global_step + 1, self._loss, self._examples, conflict)
         self._begin_step()
+
+    def _rate(self, name: str) -> float:
+        """Give the learning rate of a task's head in this step, or that of all else where it has none of its own."""
+        place = self._head_groups.get(name)
+        return float(self._get_learning_rate() if place is None else self.optimizer.param_groups[place]["lr"])
 
     def _add_up_ranks(self) -> None:
         """Add up the books of all processes of a data-parallel run."""
@@ -319,13 +324,9 @@ class Trainer(transformers.Trainer):
             self.state.num_input_tokens_seen += sum(inputs.tokens.values())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add each task's mean loss since the last log, and useful tokens per second."""
-        if "loss" in logs and self._log_seconds:
-            for name, count in self._log_examples.items():
-                if count:
-                    logs[f"loss_{name}"] = self._log_loss[name] / count
-            logs["tokens_per_second"] = self._log_tokens / self._log_seconds
-            self._begin_log()
+        """Add what the steps since the last log say of each task; see `LogBook`."""
+        if "loss" in logs:
+            logs |= self._log.close()
         super().log(logs, start_time)
 
     # --- evaluation -----------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ class Sharing(ABC):
     def install(self, backbone: nn.Module, tasks: Sequence[str]) -> Routing:
         """Freeze the backbone and put the scheme's parts into it.
 
-        At first they change nothing that it computes. Fresh weights are drawn from torch's own generator.
+        At first they change nothing that it computes, unless the scheme says so. Fresh weights are drawn from torch's
+        own generator.
 
         Args:
             backbone: a transformers model, with or without its language head.
