@@ -15,23 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiny_runs import TINY_TOKENS, tiny_values
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-TINY_TOKENS = 128
-"""Tokens that the tiny encoder has places for."""
-
-TINY_TASKS = {
-    "intent": "classification",
-    "slots": "token_classification",
-    "urgency": "regression",
-    "similarity": "similarity",
-    "answer": "extractive_qa",
-    "topics": "multi_label",
-    "reply": "multiple_choice",
-}
-"""The tasks of the help desk -> their types, in the order of the run."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -145,31 +133,6 @@ def tiny_run(tiny_encoder: Path, tiny_data: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     train(tiny_values(tiny_encoder, tiny_data), folder)
     return folder
-
-
-def tiny_values(encoder: Path, data: Path) -> dict[str, Any]:
-    """Describe a run of all seven tasks in four steps."""
-    return {
-        "model": {
-            "name_or_path": str(encoder),
-            "adapter": {"type": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"},
-        },
-        "tasks": {
-            name: {"type": kind, "data": str(data / name), "max_length": TINY_TOKENS}
-            for name, kind in TINY_TASKS.items()
-        },
-        "mixture": {"strategy": "uniform"},
-        "training": {
-            "max_steps": 4,
-            "per_device_train_batch_size": 14,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "eval_steps": 2,
-            "save_steps": 2,
-            "seed": 0,
-        },
-        "evaluation": {"resamples": 100},
-    }
 
 
 def _texts(value: Any) -> Iterator[str]:

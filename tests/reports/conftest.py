@@ -132,3 +132,36 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return record.folder
 
     return make
+
+
+@pytest.fixture
+def make_large_run(tmp_path: Path) -> Path:
+    """A run of twenty tasks with as many labels, steps and predictions as large runs have."""
+    record = Record.create(tmp_path / "large")
+    chance = random.Random(0)
+    names = [f"task_{number:02}" for number in range(20)]
+    for step in range(1, 601):
+        tasks = {
+            name: {"loss": math.exp(-step / 200) + chance.gauss(0, 0.05), "weight": 1.0, "examples": 4, "tokens": 90}
+            for name in names
+        }
+        record.append_step({"step": step, "loss": 1.0, "learning_rate": 5e-4, "seconds": 0.2, "tasks": tasks})
+        if step % 60 == 0:
+            values = {name: {"accuracy": 1 - math.exp(-step / 150)} for name in names}
+            record.append_step({"step": step, "evaluation": {"split": "validation", "composite": 0.5, "tasks": values}})
+    labels = [f"label {number}" for number in range(40)]
+    for name in names:
+        lines = []
+        for row in range(1000):
+            right, said = chance.choice(labels), chance.choice(labels)
+            odds = [chance.random() for _ in labels]
+            odds_of = {label: each / sum(odds) for label, each in zip(labels, odds, strict=True)}
+            text = " ".join(chance.choice(["one", "two", "three", "four"]) for _ in range(30))
+            line = {"row": row, "place": f"{name}.jsonl:{row}", "input": {"text": text}, "prediction": said}
+            lines.append(line | {"reference": right, "right": said == right, "detail": {"probabilities": odds_of}})
+        record.write_predictions(name, "test", lines)
+    record.write_scores([Score(name, "test", "accuracy", 0.7, 0.65, 0.75, 1000, 0.1) for name in names])
+    kinds: dict[str, Any] = {name: {"type": "classification", "splits": {}, "made": [], "leaks": {}} for name in names}
+    write_json(record.data_json, {"version": 1, "tasks": kinds})
+    record.write_state("finished", 600)
+    return record.folder

@@ -20,6 +20,7 @@ from taskloom.study import run_study
 from taskloom.study.comparison import ArmFacts, TaskScores, compare, ranks, regret
 from taskloom.study.description import read_study
 from taskloom.study.ground_truth import measure_transfer, read_measured
+from tiny_runs import tiny_values
 
 
 def facts(name: str, *rows: list[float]) -> ArmFacts:
@@ -66,8 +67,6 @@ def test_ranks_and_regret_tell_the_best_arm() -> None:
 
 @pytest.fixture(scope="module")
 def outcome(tiny_encoder: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    from conftest import tiny_values
-
     arms = {
         "upgrad": {"balance": {"method": "upgrad"}},
         "apart": {"groups": [["topics"], ["intent"]]},

@@ -22,11 +22,12 @@ LEAST_PROBES = 4
 RESAMPLES, CONFIDENCE = 200, 0.95
 
 
-def read_transfers(folder: Path | str) -> dict[str, Transfer]:
+def read_transfers(folder: Path | str, only: Sequence[str] = ()) -> dict[str, Transfer]:
     """Predict transfer from the probes of a run, by each estimator that can read them.
 
     Args:
         folder: a run folder.
+        only: the estimators that are asked; by default all.
 
     Returns:
         estimator -> its prediction, `DEFAULT` first; empty where the run has no probes.
@@ -36,7 +37,7 @@ def read_transfers(folder: Path | str) -> dict[str, Transfer]:
     """
     probes = read_probes(Record.open(folder).transfer)
     names = sorted(ESTIMATORS.names(), key=lambda name: name != DEFAULT)
-    methods = {name: ESTIMATORS.load(name)() for name in names}
+    methods = {name: ESTIMATORS.load(name)() for name in names if not only or name in only}
     return {name: estimate(probes, name, each) for name, each in methods.items() if probes and each.reads(probes)}
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LIMIT_POINTS = 200
 """How many points a line keeps; more would only make the page heavy."""
 
+BUNDLED = "window.vegaEmbed = vegaEmbed;"
+"""What of the bundle the page's script sees."""
+
 LIMIT_TASKS_TOLD = 8
 """Colours that can be told apart; more tasks share them, and are told by the legend and by pointing at a line."""
 
@@ -42,7 +45,7 @@ def script() -> Markup:
         return _inline(own)
     import vl_convert
 
-    return _inline(f"{vl_convert.javascript_bundle()}\n{own}")
+    return _inline(f"{vl_convert.javascript_bundle(BUNDLED)}\n{own}")
 
 
 def _inline(code: str) -> Markup:
@@ -174,11 +177,11 @@ def heat(
         sort_y: order of the rows.
     """
     colour: dict[str, Any] = {"field": "value", "type": "quantitative", "scale": {"scheme": scheme}, "title": None}
-    if middle is not None:
-        colour["scale"]["domainMid"] = middle
     ends = [each["value"] for each in cells if each["value"] is not None and math.isfinite(each["value"])]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     reach = max(abs(low - (middle or 0)), abs(high - (middle or 0))) or 1.0
+    if middle is not None:
+        colour["scale"]["domain"] = [middle - reach, middle + reach]
     dark = f"abs(datum.value - {middle or 0}) > {0.6 * reach}"
     layers: list[dict[str, Any]] = [{"mark": "rect", "encoding": {"color": colour}}]
     if text:

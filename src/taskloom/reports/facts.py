@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskloom.errors import TaskloomError
@@ -13,7 +14,6 @@ from taskloom.record import Record, State, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from taskloom.types import Score
 
@@ -22,9 +22,6 @@ LIMIT_WRONG = 5
 LIMIT_RIGHT = 3
 LIMIT_LETTERS = 600
 """How much of one text a page shows; a whole document per example would bury the next."""
-
-LIMIT_WORDS = 80
-"""How many tagged words are laid out one by one; longer ones are shown as plain lists."""
 
 LIMIT_WORDS = 80
 """How many tagged words are laid out one by one; longer ones are shown as plain lists."""
@@ -130,6 +127,7 @@ class RunFacts:
 
     Attributes:
         name: what the page calls it.
+        folder: where it lies.
         tasks: all its tasks, in the order of their scores.
         state: how the run stands.
         split: the split that the page's scores are of; "" where there are none.
@@ -147,6 +145,7 @@ class RunFacts:
     """
 
     name: str
+    folder: Path
     tasks: list[str]
     state: State
     split: str
@@ -202,6 +201,7 @@ def read_run(folder: Path, name: str) -> RunFacts:
     tasks = list(dict.fromkeys([*by_task, *data, *trained]))
     return RunFacts(
         name=name,
+        folder=Path(folder),
         tasks=tasks,
         state=record.state,
         split=split,

@@ -9,7 +9,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from taskloom.errors import Fault, RunFolderError
 from taskloom.record import Record, write_text
@@ -17,24 +16,11 @@ from taskloom.reports import charts
 from taskloom.reports.conflict import ConflictFacts, conflict_facts
 from taskloom.reports.decisions import DecisionFacts, decision_facts
 from taskloom.reports.facts import COMPOSITE, RunFacts, ScoreLine, read_run
+from taskloom.reports.section import Placed, sections_of, sections_together
+from taskloom.reports.writing import FILTERS, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from taskloom.gradients.conflict import Interval
-
-NOTHING = "—"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One small chart: its title, what it says in numbers, and its drawing ("" without matplotlib)."""
-
-    title: str
-    measure: str
-    first: float
-    last: float
-    drawing: Markup | str
 
 
 @dataclass(frozen=True)
@@ -44,8 +30,7 @@ class RunPage:
     facts: RunFacts
     verdict: str
     figures: list[tuple[str, str]]
-    losses: list[Panel]
-    scores: list[Panel]
+    sections: list[Placed]
     conflict: ConflictFacts | None
     decisions: DecisionFacts | None
 
@@ -70,9 +55,9 @@ class Comparison:
 def report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write one page about one or several runs.
 
-    Several runs are compared first, each row a task, and then shown one by one. The page holds everything it needs:
-    no script, no address that is loaded. The same folders give the same bytes. Charts need the extra `report`; without
-    it the page says so and has its tables.
+    Several runs are compared first, each row a task, and then shown one by one. The page holds everything it needs, and
+    no address is loaded. The same folders give the same bytes. Charts need the extra `report`; without it the page says
+    so and has its tables.
 
     Args:
         folders: the runs' folders.
@@ -97,7 +82,10 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
             title=title,
             drawable=drawable,
             comparisons=compare(runs) if len(runs) > 1 else [],
-            runs=[_run_page(run, drawable) for run in runs],
+            together=sections_together(runs) if len(runs) > 1 else [],
+            runs=[_run_page(run) for run in runs],
+            script=charts.script(),
+            as_json=charts.as_json,
         )
     )
     path = Record(folders[0]).report_html if out is None else Path(out)
@@ -138,38 +126,12 @@ def _best(lines: Sequence[ScoreLine | None]) -> set[int]:
     return {place for place, value in values.items() if value == top} if len(set(values.values())) > 1 else set()
 
 
-def _run_page(run: RunFacts, drawable: bool) -> RunPage:
-    losses = [(task, "", charts.loss_curve(run, task)) for task in run.tasks]
-    composite = [(row["step"], row["evaluation"].get("composite")) for row in run.evaluations]
-    scores = [(task, *charts.score_curve(run, task)) for task in run.tasks]
-    if len(scores) > 1:
-        scores.insert(0, (COMPOSITE, "", charts.finite(composite)))
+def _run_page(run: RunFacts) -> RunPage:
     return RunPage(
         facts=run,
         verdict=verdict(run),
         figures=_figures(run),
-        losses=[
-            Panel(
-                task,
-                "",
-                (smooth := charts.smoothed(curve))[0][1],
-                smooth[-1][1],
-                charts.draw_loss(curve, f"{run.name}, training loss of {task}") if drawable else "",
-            )
-            for task, _, curve in losses
-            if curve
-        ],
-        scores=[
-            Panel(
-                task,
-                metric,
-                curve[0][1],
-                curve[-1][1],
-                charts.draw_score(curve, f"{run.name}, validation {metric} of {task}") if drawable else "",
-            )
-            for task, metric, curve in scores
-            if curve
-        ],
+        sections=sections_of(run),
         conflict=conflict_facts(run.steps, run.tasks),
         decisions=decision_facts(run.decisions, run.state.step),
     )
@@ -206,33 +168,6 @@ def _figures(run: RunFacts) -> list[tuple[str, str]]:
     return figures
 
 
-def number(value: float | None) -> str:
-    """Write a number as a reader wants it: three decimals, thousands apart, a dash for what is no number."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if value == 0 or abs(value) >= 0.001:
-        return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
-    return f"{value:.1e}"
-
-
-def interval(line: ScoreLine) -> str:
-    """Write the interval of a score."""
-    low, high = number(line.score.low), number(line.score.high)
-    return NOTHING if NOTHING in (low, high) else f"{low} to {high}"
-
-
-def span(held: Interval) -> str:
-    """Write the ends of an interval; a single value has none."""
-    return f"{number(held.low)} to {number(held.high)}" if math.isfinite(held.low) else NOTHING
-
-
-def breakable(name: str) -> Markup:
-    """Let a long name break into lines after its underscores, and nowhere else."""
-    return Markup("_<wbr>").join(name.split("_"))
-
-
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("taskloom.reports", "."),
@@ -241,5 +176,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval, breakable=breakable, span=span)
+    environment.filters.update(FILTERS)
     return environment
