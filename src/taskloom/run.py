@@ -115,17 +115,11 @@ def train(
 
     first = rank() == 0  # of several processes the first alone writes and shows; the others train beside it
     config, console = as_config(config, assignments), (console if first else None) or Console(quiet=True)
-    if config.evaluation.cross_validation is not None:
-        fix = "Call `taskloom cross-validate`, or leave it out"
-        source = config.document.source(("evaluation", "cross_validation"))
-        raise ConfigError(Fault("evaluation.cross_validation", "be left out of one run", "folds", fix, source))
+    _refuse_folds(config)
     text = _identity(config, rows)
     existing = _existing(Path(out), text)
     if existing is not None and existing.state.status == "finished":
-        if existing.report_html.is_file():
-            console.print(f"{out} is finished already; nothing to do.", soft_wrap=True)
-        else:  # killed while the page was written
-            report([existing.folder])
+        _say_finished(existing, console)
         return Run(out)
     prepared = prepare(config, rows=rows)
     beginning = _Beginning(text, *_compared(existing, prepared, accept=accept_changes))
@@ -139,6 +133,24 @@ def train(
         report([record.folder])
     wait_for_all()
     return Run(out)
+
+
+def _say_finished(record: Record, console: Console) -> None:
+    """Say that there is nothing to do, unless the run was killed while its page was written."""
+    from taskloom.reports import report
+
+    if record.report_html.is_file():
+        console.print(f"{record.folder} is finished already; nothing to do.", soft_wrap=True)
+    else:
+        report([record.folder])
+
+
+def _refuse_folds(config: Config) -> None:
+    """Refuse to do by one run what takes as many as there are folds."""
+    if config.evaluation.cross_validation is not None:
+        fix = "Call `taskloom cross-validate`, or leave it out"
+        source = config.document.source(("evaluation", "cross_validation"))
+        raise ConfigError(Fault("evaluation.cross_validation", "be left out of one run", "folds", fix, source))
 
 
 def _train_and_score(

@@ -120,7 +120,8 @@ def test_doctor_says_how_to_get_an_absent_extra(
     from taskloom.cli import commands
 
     monkeypatch.setattr(commands, "version_of", lambda package: None)
-    assert "matplotlib absent; `pip install 'taskloom[report]'` gives curves in the report" in taskloom_("doctor")
+    said = taskloom_("doctor")
+    assert "vl-convert-python absent; `pip install 'taskloom[report]'` gives charts in the report" in said
 
 
 def test_schema_is_json(taskloom_: Callable[..., Said]) -> None:

@@ -45,10 +45,11 @@ def test_a_gap_that_is_shown_and_one_that_is_not_are_told_apart(tmp_path: Path) 
 def test_runs_are_put_side_by_side_by_score_and_gap(tmp_path: Path) -> None:
     made = section([noted(tmp_path / "a", 25), noted(tmp_path / "b", 1)])
     assert made is not None
-    rows = made.charts[-1].rows
+    rows = made.charts[-1].spec["data"]["values"]
     assert [(row["run"], row["shown"]) for row in rows] == [("a", True), ("b", False)]
     assert [row["gap"] for row in rows] == pytest.approx([0.5, 0.02])
     assert [row["score"] for row in rows] == pytest.approx([0.875, 0.995])
+    assert made.charts[-1].rows[0] == ["run", "score", "gap", "shown"]
 
 
 def test_groups_and_rows_are_shown_as_text(tmp_path: Path) -> None:

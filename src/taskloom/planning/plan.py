@@ -122,27 +122,31 @@ def make_plan(
     counts = np.array([1.0 if weights is None else weights[name] for name in names])
     counts = counts if counts.sum() > 0 else np.ones(count)
     found = best_partitions(transfer.effect, counts)
-    drawn = drawn_effects(transfer.effect, transfer.low, transfer.high, DRAWS)
-    # The best of many groupings is chosen by its noise too; what that adds is taken off again.
-    excess = optimism(drawn[: EXCESS_DRAWS if count <= LIMIT_EXACT else EXCESS_DRAWS // 4], transfer.effect, counts)
-    samples = np.array([[value_of(each.groups, effect, counts) for each in found] for effect in drawn]) - excess
+    samples = _samples(transfer, found, counts)
     chosen = k or simplest_within_noise(samples.mean(axis=0), samples) + 1
-    plans = [
-        _grouping(each, names, samples[:, [place, 0]], parameters, truth, counts) for place, each in enumerate(found)
-    ]
-    unknown = int(np.isnan(transfer.effect).sum()) - count
-    advice = advise(transfer, found[chosen - 1], dict(zip(names, counts, strict=True)), rows or {})
+    held = [_grouping(each, names, samples[:, [place, 0]], parameters, truth) for place, each in enumerate(found)]
     return Plan(
         tasks=names,
         estimator=transfer.estimator,
         is_measured=transfer.measured,
         unit=transfer.unit,
         exact=count <= LIMIT_EXACT,
-        unknown=max(unknown, 0),
-        plans=plans,
+        unknown=max(int(np.isnan(transfer.effect).sum()) - count, 0),
+        plans=held,
         chosen=chosen,
-        advice=advice,
+        advice=advise(transfer, found[chosen - 1], dict(zip(names, counts, strict=True)), rows or {}),
     )
+
+
+def _samples(transfer: Transfer, found: Sequence[Partition], counts: Any) -> Any:
+    """Give what each plan could be worth: [draw, plan].
+
+    The best of many groupings is chosen by its noise too; what that adds is taken off again.
+    """
+    drawn = drawn_effects(transfer.effect, transfer.low, transfer.high, DRAWS)
+    few = EXCESS_DRAWS if len(counts) <= LIMIT_EXACT else EXCESS_DRAWS // 4
+    excess = optimism(drawn[:few], transfer.effect, counts)
+    return np.array([[value_of(each.groups, effect, counts) for each in found] for effect in drawn]) - excess
 
 
 def _grouping(
@@ -151,7 +155,6 @@ def _grouping(
     samples: Any,
     parameters: Mapping[str, int] | None,
     truth: Transfer | None,
-    weights: Any,
 ) -> Grouping:
     """Give a partition in the user's terms; `samples` are its values and those of one group of all: [draw, 2]."""
     low, high = np.quantile(samples[:, 0], CONFIDENCE)

@@ -145,7 +145,7 @@ def lines(curves: Mapping[str, Curve], y: str, *, points: bool = False) -> dict[
 
 
 def _legend(names: Sequence[str]) -> dict[str, Any]:
-    return {"title": None, "orient": "bottom", "columns": 4, "symbolType": "stroke", "labelLimit": 140, "values": names}
+    return {"title": None, "orient": "bottom", "symbolType": "stroke", "labelLimit": 140, "values": names}
 
 
 def _dashes(names: Sequence[str]) -> dict[str, Any]:

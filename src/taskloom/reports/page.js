@@ -5,7 +5,7 @@
   // Okabe and Ito's colours, which colour-blind readers tell apart too.
   const category = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c", "#b8a800"];
 
-  const config = () => ({
+  const config = (place) => ({
     background: null,
     font: getComputedStyle(document.body).fontFamily,
     autosize: {type: "fit-x", contains: "padding"},
@@ -15,7 +15,7 @@
       labelColor: colour("--muted"), titleColor: colour("--muted"), gridColor: colour("--rule"),
       domainColor: colour("--rule"), tickColor: colour("--rule"), titleFontWeight: 400, labelFontSize: 11,
     },
-    legend: {labelColor: colour("--ink"), titleColor: colour("--muted")},
+    legend: {labelColor: colour("--ink"), titleColor: colour("--muted"), columns: place.clientWidth < 480 ? 2 : 4},
     text: {color: colour("--ink")},
   });
 
@@ -27,7 +27,7 @@
       description: place.dataset.label, ...spec,
     };
     // `ast` reads expressions without compiling code, which the page's policy forbids.
-    await window.vegaEmbed(place, whole, {renderer: "svg", actions: false, ast: true, config: config()});
+    await window.vegaEmbed(place, whole, {renderer: "svg", actions: false, ast: true, config: config(place)});
     place.dataset.drawn = "yes";
   };
 
@@ -80,7 +80,7 @@
     if (kind) made.className = kind;
     return made;
   };
-  const LIMIT = 50;
+  const LIMIT = 12;
   for (const browser of document.querySelectorAll(".browser")) {
     const rows = JSON.parse(document.getElementById(browser.dataset.rows).textContent);
     const fields = Object.fromEntries([...browser.querySelectorAll("[data-field]")].map((each) => [each.dataset.field, each]));
@@ -137,7 +137,7 @@
     };
     const again = () => { limit = LIMIT; show(); };
     for (const field of Object.values(fields)) field.addEventListener("input", () => { if (field === fields.task) labels(); again(); });
-    more.addEventListener("click", () => { limit += LIMIT; show(); });
+    more.addEventListener("click", () => { limit += 4 * LIMIT; show(); });
     labels();
     show();
   }

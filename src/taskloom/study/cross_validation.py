@@ -61,21 +61,15 @@ def cross_validate(
         fix = "Write `cross_validation: {folds: 5}`"
         raise ConfigError(Fault("evaluation.cross_validation", "say how many folds there are", "nothing", fix))
     held = {name: _read(config, name) for name in config.tasks}
-    small = [name for name, rows in held.items() if len(rows) < count]
-    if small:
-        found = f"{len(held[small[0]])} rows for {count} folds"
-        raise ConfigError(Fault(f"tasks.{small[0]}.data", "have as many rows as there are folds", found))
+    _refuse_small(held, count)
     described = {name: _fold_rows(config, name, rows) for name, rows in held.items()}
     placed = folds(described, count, config.training["seed"])
-    values = config.resolved()
-    values["evaluation"] |= {"cross_validation": None, "splits": ["test"]}
-    base = load_config(values)
+    base = _of_one_fold(config)
     runs = []
     for fold in range(count):
         console.print(f"fold {fold + 1} of {count}", highlight=False)
         rows = {name: _parted(held[name], placed[name], fold) for name in held}
-        run = train(replace(base, tasks=_without_data(base)), folder / FOLDS / str(fold + 1), rows=rows,
-                    console=console)  # fmt: skip
+        run = train(base, folder / FOLDS / str(fold + 1), rows=rows, console=console)
         runs.append(run.record)
     kept = {name: int((each == KEPT).sum()) for name, each in placed.items()}
     outcome = {"version": VERSION, "folds": count, "kept": kept, "tasks": summed_up(runs)}
@@ -103,9 +97,20 @@ def summed_up(runs: Sequence[Record]) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def _without_data(config: Config) -> dict[str, Any]:
-    """Give the tasks as ones of rows in memory."""
-    return {name: section.model_copy(update={"data": "memory"}) for name, section in config.tasks.items()}
+def _refuse_small(held: Mapping[str, Sequence[Row]], count: int) -> None:
+    for name, rows in held.items():
+        if len(rows) < count:
+            found = f"{len(rows)} rows for {count} folds"
+            raise ConfigError(Fault(f"tasks.{name}.data", "have as many rows as there are folds", found))
+
+
+def _of_one_fold(config: Config) -> Config:
+    """Give the run of one fold: tested on its rows, which are in memory."""
+    values = config.resolved()
+    values["evaluation"] |= {"cross_validation": None, "splits": ["test"]}
+    base = load_config(values)
+    tasks = {name: section.model_copy(update={"data": "memory"}) for name, section in base.tasks.items()}
+    return replace(base, tasks=tasks)
 
 
 def _read(config: Config, name: str) -> list[Row]:

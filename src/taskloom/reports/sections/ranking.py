@@ -60,7 +60,7 @@ def _spec(points: Sequence[Any], x: str, y: str, labels: Sequence[str]) -> dict[
             "y": {"field": "y", "type": "quantitative", "title": y, "scale": unit},
             "order": {"field": "place"},
             "color": {"field": "label", "type": "nominal", "sort": list(labels),
-                      "legend": {"title": None, "orient": "bottom", "columns": 4, "labelLimit": 140}},
+                      "legend": {"title": None, "orient": "bottom", "labelLimit": 140}},
             "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
             "tooltip": [{"field": "label"}, {"field": "x", "title": x}, {"field": "y", "title": y}],
         },
