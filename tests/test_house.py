@@ -23,6 +23,7 @@ ORDER = (
     "lock",
     "record",
     "environment",
+    "cost",
     "config",
     "metrics",
     "bootstrap",

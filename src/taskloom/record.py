@@ -8,6 +8,7 @@
       code/             copies of the user's own files that it names, by their digests
       environment.json  versions and device
       data.json         rows read, kept and skipped; splits made; leaks
+      cost.json         seconds, memory and energy of the process that finished the run
       fingerprint.jsonl digests of data, tokenizer, backbone and versions, when the run began and at accepted changes
       curriculum.json   how difficult tasks and items were found to be, where that takes the untrained model
       steps.jsonl       one line a step, and one an evaluation; appended
@@ -226,8 +227,8 @@ class Record:
 
     Attributes:
         folder: the run's folder.
-        state_json, lock_json, run_yaml, code, environment_json, data_json, fingerprint_jsonl, curriculum_json,
-            steps_jsonl, decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the paths that the
+        state_json, lock_json, run_yaml, code, environment_json, data_json, cost_json, fingerprint_jsonl,
+            curriculum_json, steps_jsonl, decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the paths that the
             module's docstring lists.
     """
 
@@ -239,6 +240,7 @@ class Record:
         self.code = self.folder / "code"
         self.environment_json = self.folder / "environment.json"
         self.data_json = self.folder / "data.json"
+        self.cost_json = self.folder / "cost.json"
         self.fingerprint_jsonl = self.folder / "fingerprint.jsonl"
         self.curriculum_json = self.folder / "curriculum.json"
         self.steps_jsonl = self.folder / "steps.jsonl"

@@ -17,6 +17,7 @@ from rich.console import Console
 from taskloom.affinity.probes import truncate_probes
 from taskloom.config import MEMORY, Config, load_config, read_config
 from taskloom.config.document import parse_document
+from taskloom.cost import Meter
 from taskloom.curriculum import CurriculumRecorder
 from taskloom.environment import environment
 from taskloom.errors import ConfigError, Fault, InterruptedRunError, RunFolderError
@@ -24,7 +25,7 @@ from taskloom.fingerprint import Change, Fingerprint, changes_since, fingerprint
 from taskloom.gradients.ranks import rank, wait_for_all
 from taskloom.model import MultiTaskModel, load_model
 from taskloom.preparation import InMemory, Prepared, prepare
-from taskloom.record import Record, Status, write_json
+from taskloom.record import VERSION, Record, Status, write_json
 from taskloom.session import Session
 from taskloom.tasks import Task
 from taskloom.training.callbacks import Interruption, ProgressView, StepRecorder
@@ -161,12 +162,14 @@ def _train_and_score(
     callbacks: Sequence[transformers.TrainerCallback],
 ) -> None:
     """Train, and have the first process write what came of it."""
+    meter = Meter()
     if not rank():
         beginning.write(record, session)
     step = _fit(session, record, console, callbacks)
     if not rank():
         session.save(record.model)
         session.score(session.config.evaluation.splits, record)
+        write_json(record.cost_json, {"version": VERSION, **meter.read()})
         record.write_state("finished", step)
 
 

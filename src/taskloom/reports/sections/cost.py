@@ -30,17 +30,15 @@ def section(runs: Sequence[RunFacts]) -> Section | None:
                 totals[task]["tokens"] += held.get("tokens") or 0
     tokens = sum(each["tokens"] for each in totals.values())
     figures = [("Training", f"{seconds / 60:.1f} minutes"), ("Useful tokens", number(tokens))]
-    figures += _more(read_note(Record(run.folder).folder / "cost.json"), tokens)
+    figures += _more(read_note(Record(run.folder).cost_json))
     if seconds:
         figures.append(("Tokens per second", number(round(tokens / seconds))))
     return Section(render("cost.html.jinja", figures=figures, totals=totals, whole=max(tokens, 1)))
 
 
-def _more(cost: Mapping[str, Any], tokens: int) -> list[tuple[str, str]]:
-    """Give what a run measured besides: padding, memory, energy."""
+def _more(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give what the process that finished the run measured: memory and energy."""
     found = []
-    if cost.get("padded_tokens"):
-        found.append(("Padding", f"{100 * (1 - tokens / cost['padded_tokens']):.1f} %"))
     if cost.get("peak_memory_bytes"):
         found.append(("Peak memory", f"{cost['peak_memory_bytes'] / 2**30:.2f} GiB"))
     if "energy_joules" in cost:
