@@ -58,6 +58,13 @@ def write(name: str, command: str, figures: Mapping[str, Any]) -> Path:
     return path
 
 
+def place(result: Mapping[str, Any]) -> str:
+    """Say where figures come from."""
+    found = result["machine"]
+    device = "no GPU" if found["device"] == "cpu" else found["device"]
+    return f"{found['cores']} cores ({found['processor']}), {device}, {result['date']}; `{result['command']}`."
+
+
 def interleaved(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Time contestants by turns, so that a busy moment hits all of them: name -> seconds of each repeat."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from measuring import place
+from study_tables import autopilot_table, fairness_table, transfer_table
+
 from taskloom.balance import BALANCES
 
 ROOT = Path(__file__).parent.parent
@@ -31,13 +34,6 @@ def assistant_table(result: dict[str, Any]) -> str:
     machine, minutes = result["machine"], result["minutes"]
     lines += ["", f"{minutes} minutes on {machine['cores']} cores ({machine['processor']}), {result['date']}."]
     return "\n".join(lines)
-
-
-def place(result: dict[str, Any]) -> str:
-    """Say where figures come from."""
-    machine = result["machine"]
-    device = "no GPU" if machine["device"] == "cpu" else machine["device"]
-    return f"{machine['cores']} cores ({machine['processor']}), {device}, {result['date']}; `{result['command']}`."
 
 
 def gradients_table(result: dict[str, Any]) -> str:
@@ -337,6 +333,9 @@ TABLES = {
     "unequal": ("docs/mixture.md", unequal_table),
     "throughput": ("docs/batching.md", throughput_table),
     "sharing": ("docs/sharing.md", sharing_table),
+    "transfer": ("docs/transfer.md", transfer_table),
+    "fairness": ("docs/fairness.md", fairness_table),
+    "autopilot": ("docs/autopilot.md", autopilot_table),
 }
 """Result -> the page that shows it, and how."""
 

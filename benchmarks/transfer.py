@@ -228,9 +228,8 @@ def measured(names: Sequence[str], out: Path, seeds: Sequence[int]) -> dict[int,
 def affordable(probes: Sequence[Probe], seconds: float, lookahead: bool) -> list[Probe]:
     """Give evenly spread probes that 5 % of the joint run's time pays for."""
     spent = sum(probe.seconds + (probe.ahead_seconds if lookahead else 0.0) for probe in probes) / len(probes)
-    count = max(1, int(BUDGET * seconds / spent))
-    step = max(1, len(probes) // count)
-    return list(probes)[step - 1 :: step][:count]
+    count = min(len(probes), max(1, int(BUDGET * seconds / spent)))
+    return [probes[int((place + 0.5) * len(probes) / count)] for place in range(count)]
 
 
 def judged(names: Sequence[str], out: Path, seeds: Sequence[int], truth: Mapping[int, np.ndarray]) -> dict[str, Any]:
@@ -238,7 +237,7 @@ def judged(names: Sequence[str], out: Path, seeds: Sequence[int], truth: Mapping
     off = ~np.eye(len(names), dtype=bool)
     real = np.array([name not in {FLIPPED, RANDOM} for name in names])
     clean = off & np.outer(real, real)
-    mean = np.nanmean(np.stack(list(truth.values())), axis=0)
+    mean = np.mean(np.stack(list(truth.values())), axis=0)
     found: dict[str, Any] = {}
     for estimator in ESTIMATORS.names():
         method = ESTIMATORS.load(estimator)()
@@ -253,7 +252,8 @@ def judged(names: Sequence[str], out: Path, seeds: Sequence[int], truth: Mapping
                 entry["all"].append(float(stats.spearmanr(effect[off], mean[off]).statistic))
                 entry["real"].append(float(stats.spearmanr(effect[clean], mean[clean]).statistic))
                 twin = names.index(TWIN)
-                entry["harm_found"].append(names[int(np.nanargmin(effect[:, twin]))] == FLIPPED)
+                worst = int(np.nanargmin(effect[:, twin]))
+                entry["harm_found"].append(names[worst] == FLIPPED and float(effect[worst, twin]) < 0)
                 entry["probes"].append(len(probes))
             entry["interval"] = list(t_interval(entry["all"]))
             found[f"{estimator}, {budget}"] = entry
@@ -265,11 +265,24 @@ def seconds_of_probe(probe: Probe) -> float:
     return probe.seconds + probe.ahead_seconds
 
 
+def ceiling(correlations: Sequence[float]) -> float:
+    """Give what a perfect prediction would correlate with the mean matrix, by how well seeds repeat each other.
+
+    With ρ the reliability of one seed and n seeds, a seed correlates with the mean of the others by
+    ``sqrt(ρ (n-1)ρ / (1 + (n-2)ρ))``, and the truth with the mean of all by ``sqrt(nρ / (1 + (n-1)ρ))``.
+    """
+    seeds, found = len(correlations), max(float(np.mean(correlations)), 0.0)
+    square, others = found**2, seeds - 1
+    half = square * (others - 1) / (2 * others)
+    single = half + (half**2 + square / others) ** 0.5
+    return float((seeds * single / (1 + (seeds - 1) * single)) ** 0.5)
+
+
 def reliability(truth: Mapping[int, np.ndarray]) -> list[float]:
     """Give Spearman's correlation of each seed's measured matrix with the others' mean: what can be predicted."""
     found = []
     for seed, effect in truth.items():
-        others = np.nanmean(np.stack([held for key, held in truth.items() if key != seed]), axis=0)
+        others = np.mean(np.stack([held for key, held in truth.items() if key != seed]), axis=0)
         off = ~np.eye(len(effect), dtype=bool)
         found.append(float(stats.spearmanr(effect[off], others[off]).statistic))
     return found
@@ -306,15 +319,17 @@ def main() -> None:
         low, high = entry["interval"]
         told = f"{np.mean(entry['all']):+.2f} ({low:+.2f} … {high:+.2f}), real tasks {np.mean(entry['real']):+.2f}"
         print(f"{name:22} {told}, most harmful found in {sum(entry['harm_found'])} of {len(seeds)} seeds")
+    repeats = reliability(truth) if len(truth) > 1 else []
     figures = {
         "tasks": list(names),
         "seeds": len(seeds),
         "measured": {str(seed): effect.tolist() for seed, effect in truth.items()},
         "estimators": scores,
-        "reliability": reliability(truth) if len(truth) > 1 else [],
+        "reliability": repeats,
+        "ceiling": ceiling(repeats) if repeats else None,
         "seconds": {"joint": joint - probing, "all_probes": probing, "ground_truth": ground},
     }
-    print(f"reliability of the truth {figures['reliability']}; seconds {figures['seconds']}")
+    print(f"reliability {repeats}, ceiling {figures['ceiling']}; seconds {figures['seconds']}")
     if not arguments.quick:
         print(f"wrote {write('transfer', 'python benchmarks/transfer.py --data FOLDER', figures)}")
 

@@ -228,8 +228,8 @@ class Record:
     Attributes:
         folder: the run's folder.
         state_json, lock_json, run_yaml, code, environment_json, data_json, cost_json, fingerprint_jsonl,
-            curriculum_json, steps_jsonl, decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the paths that the
-            module's docstring lists.
+            curriculum_json, steps_jsonl, decisions_jsonl, scores_jsonl, transfer, checkpoints, model, report_html: the
+            paths that the module's docstring lists.
     """
 
     def __init__(self, folder: Path | str) -> None:
