@@ -12,7 +12,7 @@ from taskloom.errors import TaskloomError
 from taskloom.model.sharing import SHARINGS, Sharing
 from taskloom.room import class_name
 
-NAMES = ["bottleneck", "experts", "groups", "mtl_lora", "per_task", "shared_and_task", "task_layers"]
+NAMES = ["bottleneck", "experts", "groups", "mtl_lora", "per_task", "prefix", "shared_and_task", "task_layers"]
 
 
 def test_the_room_has_these_schemes_and_knows_their_options() -> None:

@@ -83,7 +83,7 @@ def test_a_section_that_is_put_takes_nothing_of_the_old_one(base: Config) -> Non
     assert found["balance"]["method"] == "upgrad"
     assert found["training"]["learning_rate"] == 0.5
     with pytest.raises(ConfigError, match=r"be a balancing method that Taskloom has"):
-        member_values(base, Member("x", ("intent",), {"balance": {"method": "upgrat"}}), Budget.of(base))
+        member_values(base, Member("x", ("intent", "topics"), {"balance": {"method": "upgrat"}}), Budget.of(base))
 
 
 def test_tokens_and_seconds_set_the_steps(base: Config) -> None:
