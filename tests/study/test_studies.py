@@ -154,6 +154,18 @@ def test_what_is_wrong_with_a_study_is_told_at_once(run_values: dict[str, Any]) 
         read_study(study_values(run_values, armz={}))
 
 
+def test_keys_of_the_run_are_overridden_whether_it_stands_in_a_file_or_not(
+    run_values: dict[str, Any], tmp_path: Path
+) -> None:
+    values = study_values(run_values)
+    (tmp_path / "run.yaml").write_text(dump(values["run"]), encoding="utf-8")
+    for run in ("run.yaml", values["run"]):
+        (tmp_path / "study.yaml").write_text(dump({**values, "run": run}), encoding="utf-8")
+        found = read_study(tmp_path / "study.yaml", ["run.training.learning_rate=0.25", "seeds=1"])
+        assert found.base.training["learning_rate"] == 0.25
+        assert found.seeds == (0,)
+
+
 def test_a_folder_with_other_files_is_left_alone(run_values: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunFolderError, match=r"be a study's folder, or one to be made"):

@@ -16,6 +16,7 @@ from taskloom.gradients import Engine
 from taskloom.growth.base import numbered
 from taskloom.model import MultiTaskModel
 from taskloom.model.frozen import frozen
+from taskloom.model.multitask import tasks_of_rows
 from taskloom.preparation import Prepared
 from taskloom.record import Record, read_note, write_json
 from taskloom.types import Chunk, Item
@@ -117,7 +118,7 @@ def _sketches(model: MultiTaskModel, prepared: Prepared, engine: Engine) -> NDAr
             for held in drawn.values():
                 for kind in apart(held, prepared.tasks):
                     chunk = _chunk(prepared, kind, model)
-                    step.rows(_tasks_of_rows(chunk, numbers), chunk.inputs)
+                    step.rows(tasks_of_rows(chunk, numbers), chunk.inputs)
                     outputs = model(chunk)
                     losses = {
                         numbers[name]: prepared.tasks[name].loss(outputs[name], part.targets).mean()
@@ -131,14 +132,6 @@ def _sketches(model: MultiTaskModel, prepared: Prepared, engine: Engine) -> NDAr
 
 def _chunk(prepared: Prepared, drawn: Sequence[tuple[str, Item]], model: MultiTaskModel) -> Chunk:
     return collate(drawn, prepared.tasks, prepared.padding).to(next(model.parameters()).device)
-
-
-def _tasks_of_rows(chunk: Chunk, numbers: dict[str, int]) -> list[int]:
-    tasks = [0] * chunk.inputs["input_ids"].shape[0]
-    for name, part in chunk.parts.items():
-        for row in part.sequences.tolist():
-            tasks[row] = numbers[name]
-    return tasks
 
 
 def _cosines(new: NDArray[np.float64], old: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

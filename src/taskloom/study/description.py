@@ -21,6 +21,7 @@ JOINT, SINGLE, RANDOM = "joint", "single", "random_weights"
 """Arms that are always there: the run as it is, each task alone, and, as a control, random loss weights."""
 
 RANDOM_WEIGHTS = {"balance": {"method": "random"}}
+RUN_KEY = "run."
 KINDS = ("groups", "plan", "merge")
 BUDGETED = {"training.max_steps", "training.num_train_epochs", "training.seed", "training.data_seed"}
 """Keys that are the same for all arms, or no comparison would be one."""
@@ -96,19 +97,20 @@ def read_study(source: Mapping[str, Any] | str | Path, assignments: Sequence[str
 
     Args:
         source: a YAML file, or a mapping with its content.
-        assignments: ``a.b=value`` texts that override keys of the file.
+        assignments: ``a.b=value`` texts that override keys of the file, ``run.a=value`` also those of a run file.
 
     Raises:
         ConfigError: with every fault of the file, or of its run.
     """
     document = document_of(source) if isinstance(source, Mapping) else read_document(Path(source))
-    override(document, assignments)
+    inner = [each for each in assignments if each.startswith(RUN_KEY) and isinstance(document.values.get("run"), str)]
+    override(document, [each for each in assignments if each not in inner])
     faults: list[Fault] = []
     section = validated(StudySection, document.values, document, (), faults)
     if not isinstance(section, StudySection):
         raise ConfigError(*faults)
     folder = Path() if isinstance(source, Mapping) else Path(source).parent
-    base = _base(section.run, folder)
+    base = _base(section.run, folder, [each.removeprefix(RUN_KEY) for each in inner])
     seeds = tuple(range(section.seeds)) if isinstance(section.seeds, int) else tuple(section.seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         requirement, source_of = "be different numbers, one at least", document.source(("seeds",))
@@ -119,11 +121,11 @@ def read_study(source: Mapping[str, Any] | str | Path, assignments: Sequence[str
     return Study(base, tuple(arms), seeds, section)
 
 
-def _base(run: str | dict[str, Any], folder: Path) -> Config:
+def _base(run: str | dict[str, Any], folder: Path, assignments: Sequence[str]) -> Config:
     """Read the run; a path begins where the study's file stands."""
     from taskloom.config import read_config
 
-    return load_config(run) if isinstance(run, dict) else read_config(folder / run)
+    return load_config(run) if isinstance(run, dict) else read_config(folder / run, assignments)
 
 
 def _arms(section: StudySection, base: Config, document: Document, folder: Path, faults: list[Fault]) -> list[Arm]:
