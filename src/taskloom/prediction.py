@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskloom.batches.chunks import Padding
+from taskloom.data.columns import GROUP, PROTECTED
 from taskloom.errors import DataError, Fault, nearest
 from taskloom.evaluation import Predictor
 from taskloom.types import Item, Prediction, Row
@@ -72,8 +73,9 @@ def asked_items(run: Run, task: str, rows: Sequence[Row]) -> list[Item]:
 
 
 def prediction_line(task: Task, index: int, place: str, row: Row, answer: Prediction) -> dict[str, Any]:
-    """Give one line of predictions: what was asked, said and right."""
+    """Give one line of predictions: what was asked, said and right, and the row's group where it has one."""
     reference = task.reference(row)
+    group = row.get(PROTECTED, row.get(GROUP))
     return {
         "row": index,
         "place": place,
@@ -82,6 +84,7 @@ def prediction_line(task: Task, index: int, place: str, row: Row, answer: Predic
         "reference": reference,
         "right": _right(task.predicts, answer.value, reference),
         "detail": answer.detail,
+        **({} if group is None else {"group": group}),
     }
 
 

@@ -251,3 +251,12 @@ def test_an_unfinished_run_has_no_model_to_answer(tmp_path: Path) -> None:
     Record.create(tmp_path / "run")
     with pytest.raises(RunFolderError, match="hold a finished run"):
         Run(tmp_path / "run").predict("intent", [{"text": "x"}])
+
+
+def test_a_line_of_predictions_tells_the_group_of_a_row_that_has_one() -> None:
+    from taskloom.prediction import prediction_line
+
+    task = judged()["label"].task
+    row = {**ROWS["label"][0], "group": "north"}
+    assert prediction_line(task, 0, "here", row, SAID["label"][0])["group"] == "north"
+    assert "group" not in prediction_line(task, 0, "here", ROWS["label"][0], SAID["label"][0])
