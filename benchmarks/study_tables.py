@@ -36,6 +36,19 @@ def transfer_table(result: dict[str, Any]) -> str:
         f"by {reliability}, so that a perfect prediction would correlate with the mean by about "
         f"{result['ceiling']:.2f}. The measurement took {times:.0f} times as long as the joint runs.",
     ]
+    lines += [
+        "",
+        "Plans made of one seed's probes, valued by what the other seeds measured of pairs (mean gain of a task, in "
+        "points of its score), mean over seeds; beside the best plan in hindsight and random plans of as many groups:",
+        "",
+        "| estimator | groups | plan | best | random | better than |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, entry in sorted(result["plans"].items(), key=lambda each: -np.mean(each[1]["above"])):
+        estimator, groups = name.split(", ")
+        plan, best, random = (f"{100 * np.mean(entry[key]):+.2f}" for key in ("plan", "best", "random"))
+        above = f"{100 * min(entry['above']):.0f} to {100 * max(entry['above']):.0f} % of random plans"
+        lines.append(f"| `{estimator}` | {groups} | {plan} | {best} | {random} | {above} |")
     return "\n".join([*lines, "", place(result)])
 
 

@@ -8,7 +8,8 @@ predict is held against transfer as measured by training each task alone and eve
 each task has eight rows in every step of every run. The backbone is the lower half of MiniLM, so that 165 runs take an
 hour and not a day. A pair's effect on a task is its normalised test score in the pair
 less that alone. Spearman's correlation is over all ordered pairs; its interval is Student's over seeds. Estimators are
-judged twice: with as many probes as 5 % of the joint run's time pays for, and with all that were taken.
+judged twice: with as many probes as 5 % of the joint run's time pays for, and with all that were taken. Plans
+that are made of one seed's probes are valued by the pairs that the other seeds measured, beside random plans.
 
 Runs that are finished are not trained again. Figures go to benchmarks/results/transfer.json, and
 `python benchmarks/tables.py` puts them into docs/transfer.md. `--quick` takes three tasks, one seed and a few steps,
@@ -33,12 +34,14 @@ from scipy import stats
 from taskloom.affinity import Probe, read_probes
 from taskloom.affinity.estimators import ESTIMATORS
 from taskloom.affinity.reading import estimate
+from taskloom.planning.partition import Groups, best_partitions, value_of
 from taskloom.record import Record, write_text
 from taskloom.statistics import t_interval
 
 ROWS, STEPS, ROWS_PER_STEP = 300, 80, 8
 TEST_ROWS, LAYERS, LIMIT_TOKENS = 400, 3, 32
 PROBE_STEPS, BUDGET = 5, 0.05
+RANDOM_PLANS = 500
 TWIN, FLIPPED, RANDOM = "sentiment", "flipped", "random"
 LOGIC = ("bbh_boolean_expressions", "bbh_navigate", "bbh_web_of_lies")
 CLINC_LABELS = 15
@@ -265,6 +268,39 @@ def seconds_of_probe(probe: Probe) -> float:
     return probe.seconds + probe.ahead_seconds
 
 
+def planned(names: Sequence[str], out: Path, truth: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    """Value plans of two and three groups by each seed's probes, by what other seeds measured of pairs.
+
+    Returns:
+        estimator and K -> for each seed the plan's value, the best plan's, and mean and deviation of random plans'.
+    """
+    weights, generator, found = np.ones(len(names)), np.random.default_rng(0), {}
+    for estimator, groups in itertools.product(ESTIMATORS.names(), (2, 3)):
+        entry: dict[str, list[float]] = {"plan": [], "best": [], "random": [], "deviation": [], "above": []}
+        for seed in truth:
+            others = np.mean(np.stack([held for key, held in truth.items() if key != seed]), axis=0)
+            effect = ESTIMATORS.load(estimator)().effect(read_probes(Record(out / f"{seed}-joint").transfer))
+            plan = best_partitions(effect, weights)[groups - 1].groups
+            random = np.array(
+                [value_of(drawn, others, weights) for drawn in drawn_plans(len(names), groups, generator)]
+            )
+            value = value_of(plan, others, weights)
+            best = best_partitions(others, weights)[groups - 1].value
+            row = (value, best, float(random.mean()), float(random.std()), float((random < value).mean()))
+            for key, number in zip(entry, row, strict=True):
+                entry[key].append(number)
+        found[f"{estimator}, {groups}"] = entry
+    return found
+
+
+def drawn_plans(tasks: int, groups: int, generator: np.random.Generator) -> Iterator[Groups]:
+    """Draw random plans of so many groups, none of them empty."""
+    for _ in range(RANDOM_PLANS):
+        owner = generator.integers(0, groups, size=tasks)
+        owner[generator.permutation(tasks)[:groups]] = np.arange(groups)
+        yield tuple(tuple(np.flatnonzero(owner == group).tolist()) for group in range(groups))
+
+
 def ceiling(correlations: Sequence[float]) -> float:
     """Give what a perfect prediction would correlate with the mean matrix, by how well seeds repeat each other.
 
@@ -326,6 +362,7 @@ def main() -> None:
         "measured": {str(seed): effect.tolist() for seed, effect in truth.items()},
         "estimators": scores,
         "reliability": repeats,
+        "plans": planned(names, out, truth) if len(truth) > 1 else {},
         "ceiling": ceiling(repeats) if repeats else None,
         "seconds": {"joint": joint - probing, "all_probes": probing, "ground_truth": ground},
     }

@@ -118,7 +118,7 @@ def test_run_files_of_a_plan_are_runs_at_the_rows_of_the_joint_one(
     probed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     text = said(monkeypatch, probed, groups=2, out=tmp_path / "plan")
-    assert "Plans by predicted transfer (mean_gradient, cosine)" in text
+    assert "Plans by predicted transfer (linearised, relative loss)" in text
     assert "taskloom train" in text
     paths = sorted((tmp_path / "plan").glob("plan-*.yaml"))
     held = [read_config(path) for path in paths]
