@@ -14,6 +14,9 @@ from taskloom.planning.partition import Partition
 
 Action = Literal["train together", "train alone", "drop", "gather rows"]
 
+LIMIT_NAMED = 4
+"""How many tasks of a group one sentence names."""
+
 FEW_ROWS = 500
 """A task with fewer training rows is short of them, where it gains nothing from the others."""
 
@@ -64,9 +67,14 @@ def _advice(
         reason = f"its own score does not count, and to the others it does {_signed(given.mean())} on average"
         return Advice(name, "drop", reason, gain)
     if together:
-        reason = f"{listed(together)} {_does(together)} {_signed(gain)} for it"
-        if gain < 0:
-            reason += f", which its group gains by: it does {_signed(effect[place, list(set(group) - {place})].mean())}"
+        whole = len(together) == len(others)
+        who = "all others together" if whole else listed(together, LIMIT_NAMED)
+        reason = f"{who} {_does(together)} {_signed(gain)} for it"
+        back = float(effect[place, list(set(group) - {place})].mean())
+        if gain < 0 < back:
+            reason += f", and it does {_signed(back)} for them"
+        elif gain < 0:
+            reason += ", and no other grouping is told from this one"
         return Advice(name, "train together", reason, gain)
     if rows is not None and rows < FEW_ROWS and got.max() <= 0:
         reason = f"it has {rows} training rows, and no task helps it: the best one does {_signed(got.max())}"
