@@ -15,7 +15,7 @@ from taskloom.cli import commands, study
 from taskloom.composite.weighted_mean import WeightedMean
 from taskloom.config.document import dump
 from taskloom.errors import ConfigError, RunFolderError
-from taskloom.record import Record, read_lines
+from taskloom.record import Record, read_lines, write_json
 from taskloom.study import run_study
 from taskloom.study.comparison import ArmFacts, TaskScores, compare, ranks, regret
 from taskloom.study.description import read_study
@@ -121,10 +121,25 @@ def test_the_command_says_what_two_seeds_can_tell(outcome: tuple[Path, Any], mon
     study.run_study_file(file, folder, None, [])
     text = out.getvalue()
     assert "10 runs, 10 finished before" in text
-    assert "2 seeds of 2 tasks cannot tell whether training together helped or harmed. " in text
+    assert "2 paired seeds of 2 tasks cannot tell whether training together helped or harmed. " in text
     assert "Take more seeds, or compare fewer tasks." in text
     for name in ("random_weights", "upgrad", "ties"):
         assert f"{name} against single:" in text
+
+
+def test_a_study_has_a_page_with_its_verdicts(outcome: tuple[Path, Any]) -> None:
+    from taskloom.reports import report
+
+    folder, _ = outcome
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "2 paired seeds of 2 tasks cannot tell" in page
+    for name in ("single", "joint", "random_weights", "ties"):
+        assert f">{name}</th>" in page
+    assert page.count('class="chart"') == 2
+    begun = folder.with_name("begun")
+    begun.mkdir()
+    write_json(begun / "study.json", {"version": 1, "seeds": [0], "budget": {}})
+    assert "This study is not finished." in report([begun]).read_text(encoding="utf-8")
 
 
 def test_what_is_wrong_with_a_study_is_told_at_once(run_values: dict[str, Any]) -> None:

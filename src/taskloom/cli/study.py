@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from taskloom.cli.commands import console
+from taskloom.reports.studies import words
 from taskloom.statistics import Verdict
 from taskloom.study import run_study
 from taskloom.study.running import STUDY
@@ -26,7 +27,7 @@ def run_study_file(file: Path, out: Path, workers: int | None, assignments: Sequ
         console.print(table, "", width=width, crop=False, soft_wrap=True)
     for line in verdict_lines(outcome):
         console.print(line, soft_wrap=True, markup=False)
-    console.print(f"\nFigures: {out / STUDY}", soft_wrap=True)
+    console.print(f"\nReport: {out / 'report.html'}. Figures: {out / STUDY}", soft_wrap=True)
 
 
 def score_table(outcome: Mapping[str, Any]) -> Table:
@@ -88,19 +89,5 @@ def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
             same = f"; equivalent within {margin:g} (p {p:.3f})" if near else ""
             yield f"  {told}{same}"
         yield f"  {Verdict(**found['composite'])}"
-    yield f"\n{summary(outcome)}"
-
-
-def summary(outcome: Mapping[str, Any]) -> str:
-    """Say in one sentence what the joint run did."""
-    joint = next((each for each in outcome["comparisons"] if each["arm"] == "joint"), None)
-    if joint is None:
-        return "There is one task, and nothing to compare."
-    words = [row["word"] for row in joint["tasks"]]
-    seeds = len(outcome["seeds"])
-    if set(words) == {"cannot tell"}:
-        fewest = "Take more seeds, or compare fewer tasks"
-        return f"{seeds} seeds of {len(words)} tasks cannot tell whether training together helped or harmed. {fewest}."
-    count = {word: words.count(word) for word in ("helped", "harmed", "no difference shown")}
-    parts = [f"{word} {number}" for word, number in count.items() if number]
-    return f"Training together: {', '.join(parts)} of {len(words)} tasks, by {seeds} paired seeds."
+    fewer = " Take more seeds, or compare fewer tasks." if "cannot tell" in words(outcome) else ""
+    yield f"\n{words(outcome)}{fewer}"

@@ -17,6 +17,7 @@ from taskloom.reports.conflict import ConflictFacts, conflict_facts
 from taskloom.reports.decisions import DecisionFacts, decision_facts
 from taskloom.reports.facts import COMPOSITE, RunFacts, ScoreLine, read_run
 from taskloom.reports.section import Placed, sections_of, sections_together
+from taskloom.reports.studies import is_study, study_section
 from taskloom.reports.writing import FILTERS, number
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ class Comparison:
 
 
 def report(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """Write one page about one or several runs.
+    """Write one page about one or several runs, or studies.
 
     Several runs are compared first, each row a task, and then shown one by one. The page holds everything it needs, and
     no address is loaded. The same folders give the same bytes. Charts need the extra `report`; without it the page says
     so and has its tables.
 
     Args:
-        folders: the runs' folders.
+        folders: of runs and of studies.
         out: where the page goes; `report.html` in the first folder if None.
 
     Returns:
@@ -71,16 +72,19 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """
     if not folders:
         raise RunFolderError(Fault("folders", "name at least one run folder", "none"))
-    names = run_names([Path(folder) for folder in folders])
-    runs = [read_run(Path(folder), name) for folder, name in zip(folders, names, strict=True)]
-    drawable = charts.available()
-    title = names[0] if len(runs) == 1 else f"Comparison of {len(runs)} runs"
+    paths = [Path(folder) for folder in folders]
+    held = [path for path in paths if not is_study(path)]
+    runs = [read_run(path, name) for path, name in zip(held, run_names(held), strict=True)] if held else []
+    studies = [study_section(path, f"study-{place}") for place, path in enumerate(paths) if is_study(path)]
+    several = f"Comparison of {len(runs)} runs" if len(runs) > 1 else ""
+    title = several or (runs[0].name if runs else studies[0].title)
     page = (
         _environment()
         .get_template("page.html.jinja")
         .render(
             title=title,
-            drawable=drawable,
+            drawable=charts.available(),
+            studies=studies,
             comparisons=compare(runs) if len(runs) > 1 else [],
             together=sections_together(runs) if len(runs) > 1 else [],
             runs=[_run_page(run) for run in runs],

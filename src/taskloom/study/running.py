@@ -15,6 +15,7 @@ from taskloom.composite import build_composite
 from taskloom.errors import Fault, RunFolderError
 from taskloom.growth.merging import Mix, merge
 from taskloom.record import VERSION, Record, read_note, write_json
+from taskloom.reports import report
 from taskloom.run import evaluate
 from taskloom.study.budget import Budget
 from taskloom.study.comparison import ArmFacts, as_row, compare, over_examples, ranks, regret, scores_of
@@ -75,6 +76,7 @@ def run_study(
     outcome = begun | _outcome(study, arms, records)
     outcome["tuning"] = dict(chosen)
     write_json(folder / STUDY, outcome)
+    report([folder])
     return read_note(folder / STUDY)
 
 
@@ -86,10 +88,7 @@ def _with(arm: Arm, chosen: Mapping[str, Mapping[str, Any]]) -> Arm:
 
 def members_of(arm: Arm, seed: int) -> list[Member]:
     """Give the runs of an arm; those of a merged one are each task's own."""
-    return [
-        Member(member_name(arm, group), group, arm.overrides, seed)
-        for group in arm.groups
-    ]  # fmt: skip
+    return [Member(member_name(arm, group), group, arm.overrides, seed) for group in arm.groups]
 
 
 def member_name(arm: Arm, group: Sequence[str]) -> str:
