@@ -75,9 +75,10 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
     paths = [Path(folder) for folder in folders]
     held = [path for path in paths if not is_study(path)]
     runs = [read_run(path, name) for path, name in zip(held, run_names(held), strict=True)] if held else []
-    studies = [study_section(path, f"study-{place}") for place, path in enumerate(paths) if is_study(path)]
+    studied = [path for path in paths if is_study(path)]
+    studies = [study_section(path, f"study-{place}") for place, path in enumerate(studied)]
     several = f"Comparison of {len(runs)} runs" if len(runs) > 1 else ""
-    title = several or (runs[0].name if runs else studies[0].title)
+    title = several or (runs[0].name if runs else f"Study {studied[0].resolve().name}")
     page = (
         _environment()
         .get_template("page.html.jinja")

@@ -21,7 +21,7 @@ def is_study(folder: Path) -> bool:
 def study_section(folder: Path, key: str) -> Placed:
     """Show a study's outcome; of one that is not finished, that it is not."""
     held = read_note(folder / FILE)
-    name = folder.resolve().name
+    name = f"What {folder.resolve().name} shows"
     if "comparisons" not in held:
         return Placed(key, name, Section(render("study.html.jinja", study=held, words="", finished=False)))
     charts = [_differences(held), _ranks(held)]
@@ -47,32 +47,28 @@ def _differences(study: Mapping[str, Any]) -> Chart:
     values, rows = [], [["arm", "task", "difference", "low", "high", "verdict"]]
     for found in study["comparisons"]:
         for row in found["tasks"]:
-            ends = {key: row[key] for key in ("difference", "low", "high")}
-            values.append({"arm": found["arm"], "task": row["task"], "verdict": row["word"], **ends})
-            rows.append([found["arm"], row["task"], *(number(each) for each in ends.values()), row["word"]])
-    arm = {"field": "arm", "type": "nominal", "title": None, "sort": [each["arm"] for each in study["comparisons"]]}
+            found_ends = {key: row[key] for key in ("difference", "low", "high")}
+            values.append({"arm": found["arm"], "task": row["task"], "verdict": row["word"], **found_ends})
+            rows.append([found["arm"], row["task"], *(number(each) for each in found_ends.values()), row["word"]])
+    names = [each["arm"] for each in study["comparisons"]]
     difference = {"type": "quantitative", "title": "difference of normalised score"}
-    colour = {"field": "verdict", "type": "nominal", "legend": {"title": None, "orient": "bottom"}}
+    place = {
+        "y": {"field": "task", "type": "nominal", "sort": study["tasks"], "title": None},
+        "yOffset": {"field": "arm", "type": "nominal", "sort": names},
+        "color": {"field": "arm", "type": "nominal", "sort": names, "legend": {"title": None, "orient": "bottom"}},
+    }
+    told = [{"field": key} for key in ("arm", "task", "verdict", "difference", "low", "high")]
+    ends = {"x": {"field": "low", **difference}, "x2": {"field": "high"}}
+    middle = {"x": {"field": "difference", **difference}, "tooltip": told}
     spec = {
         "data": {"values": values},
-        "facet": {"row": {"field": "task", "title": None, "header": {"labelAngle": 0, "labelAlign": "left"}}},
-        "spec": {
-            "width": 360,
-            "height": 18 * len(study["comparisons"]),
-            "layer": [
-                {"mark": {"type": "rule", "strokeDash": [4, 4]}, "encoding": {"x": {"datum": 0, **difference}}},
-                {
-                    "mark": {"type": "rule", "strokeWidth": 2},
-                    "encoding": {"y": arm, "x": {"field": "low", **difference}, "x2": {"field": "high"},
-                                 "color": colour},
-                },
-                {
-                    "mark": {"type": "point", "filled": True, "size": 50},
-                    "encoding": {"y": arm, "x": {"field": "difference", **difference}, "color": colour},
-                },
-            ],
-        },
-    }  # fmt: skip
+        "height": len(study["tasks"]) * (14 * len(names) + 16),
+        "layer": [
+            {"mark": {"type": "rule", "strokeDash": [4, 4]}, "encoding": {"x": {"datum": 0, **difference}}},
+            {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**place, **ends}},
+            {"mark": {"type": "point", "filled": True, "size": 50}, "encoding": {**place, **middle}},
+        ],
+    }
     return Chart("differences", spec, f"Each arm against `{study['reference']}`, task by task", rows)
 
 
