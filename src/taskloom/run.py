@@ -264,7 +264,7 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
     try:
         with Interruption() as interruption:
             # Nothing of the recorder's needs the trainer before the first step ends.
-            recorder = StepRecorder(record, lambda: trainer.step_record | session.step_facts() if trainer else {})
+            recorder = StepRecorder(record, lambda: _step_line(session, trainer) if trainer else {})
             session.add_references(record.folder)
             tell = functools.partial(console.print, style="yellow", soft_wrap=True, highlight=False)
             if session.taken is not None:
@@ -288,6 +288,11 @@ def _fit(session: Session, record: Record, console: Console, callbacks: Sequence
         fix = f"Call the same command again to go on; the checkpoint of step {step} is saved"
         raise InterruptedRunError(Fault(str(record.folder), "run to its end", f"a stop at step {step}", fix))
     return int(step)
+
+
+def _step_line(session: Session, trainer: Trainer) -> dict[str, Any]:
+    """Give the line of a step: the trainer's books, the tokens of its rectangles, and what the model's parts say."""
+    return trainer.step_record | {"padded_tokens": trainer.balancing.take_padded()} | session.step_facts()
 
 
 def _identity(config: Config, rows: InMemory | None) -> str:

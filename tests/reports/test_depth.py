@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
+from taskloom.record import Record, read_lines, write_text
 from taskloom.reports.answers import Answers
 from taskloom.reports.confusion import LIMIT_LABELS, OTHERS, confusion
 from taskloom.reports.facts import read_run
@@ -132,3 +133,33 @@ def test_numbers_on_the_page_are_those_of_the_scores(make_run: Any) -> None:
 def test_sections_stand_in_the_order_of_their_places_and_leave_out_what_is_not_there(make_run: Any) -> None:
     names = [each.name for each in sections_of(read_run(make_run(), "joint"))]
     assert names == ["training", "confusion", "predictions", "cost"]
+
+
+def test_words_that_make_an_answer_stand_beside_it_where_they_were_explained(make_run: Any) -> None:
+    folder: Path = make_run()
+    record = Record(folder)
+    asked = next(read_lines(record.predictions("intent", "test")))["input"]
+    words = [
+        {"word": "tune", "start": 0, "end": 4, "weight": 0.7},
+        {"word": "my", "start": 5, "end": 7, "weight": None},
+    ]
+    line = {"version": 1, "input": asked, "target": "AddToPlaylist", "words": words}
+    write_text(folder / "explanations" / "intent.jsonl", json.dumps(line) + "\n")
+    made = predictions.section([read_run(folder, "joint")])
+    assert made is not None
+    rows = made.data["predictions"]
+    assert [row["why"] for row in rows if "why" in row] == [
+        {"target": "AddToPlaylist", "words": [["tune", 0.7], ["my", 0.0]]}
+    ]
+
+
+def test_padding_is_what_rectangles_hold_beyond_useful_tokens(tiny_run: Path) -> None:
+    from taskloom.reports.sections import cost
+
+    run = read_run(tiny_run, "tiny")
+    useful = sum(task["tokens"] for row in run.steps for task in row["tasks"].values())
+    padded = sum(row["padded_tokens"] for row in run.steps)
+    assert padded >= useful
+    made = cost.section([run])
+    assert made is not None
+    assert f"{100 * (1 - useful / padded):.1f} %" in made.html

@@ -121,6 +121,19 @@
       const text = element("dl");
       for (const [name, value] of row.shown) text.append(element("dt", name), element("dd", value));
       made.append(head, text);
+      if (row.why) {
+        const most = Math.max(...row.why.words.map((each) => Math.abs(each[1])), 1e-9);
+        const why = element("p", undefined, "why");
+        why.append(element("span", `What each word adds to ${row.why.target}: `, "small"));
+        for (const [word, weight] of row.why.words) {
+          const held = element("span", word, weight > 0 ? "for" : "against");
+          held.style.setProperty("--much", (Math.abs(weight) / most).toFixed(2));
+          held.append(element("span", ` ${weight > 0 ? "+" : ""}${weight.toPrecision(2)}`, "hidden"));
+          held.title = weight.toPrecision(3);
+          why.append(held, " ");
+        }
+        made.append(why);
+      }
       return made;
     };
     const orders = {

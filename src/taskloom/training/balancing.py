@@ -49,6 +49,9 @@ class Balancing:
         tell: says something to the user.
         probe: gives each task's loss on a batch of validation rows (optimizer step); None where there are none.
         extra: gives what the last forward pass adds to the tasks' losses; a chunk's counts by its items.
+
+    Attributes:
+        padded_tokens: of the rectangles since `take_padded` was called, padding included.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Balancing:
         self.tell = tell
         self.probe = probe if balancer.method.validates else None
         self.step: BalancedStep | None = None
+        self.padded_tokens = 0
         self._told: set[str] = set()
         self._numbers = {name: number for number, name in enumerate(balancer.tasks)}
 
@@ -98,7 +102,14 @@ class Balancing:
     def rows(self, chunk: Chunk) -> None:
         """Say which task each row of a chunk belongs to."""
         assert self.step is not None
+        if not self.step.measure:
+            self.padded_tokens += chunk.inputs["input_ids"].numel()
         self.step.rows(*self._rows_of(chunk))
+
+    def take_padded(self) -> int:
+        """Give the tokens of the rectangles since the last call, padding included."""
+        found, self.padded_tokens = self.padded_tokens, 0
+        return found
 
     def backward(self, chunk: Chunk, sums: Mapping[str, Tensor], backward: Backward) -> None:
         """Run the backward pass of a chunk."""

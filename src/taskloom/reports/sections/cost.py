@@ -31,6 +31,9 @@ def section(runs: Sequence[RunFacts]) -> Section | None:
     tokens = sum(each["tokens"] for each in totals.values())
     figures = [("Training", f"{seconds / 60:.1f} minutes"), ("Useful tokens", number(tokens))]
     figures += _more(read_note(Record(run.folder).cost_json))
+    padded = sum(row.get("padded_tokens") or 0 for row in run.steps)
+    if padded:
+        figures.append(("Padding", f"{100 * (1 - tokens / padded):.1f} %"))
     if seconds:
         figures.append(("Tokens per second", number(round(tokens / seconds))))
     return Section(render("cost.html.jinja", figures=figures, totals=totals, whole=max(tokens, 1)))

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskloom.reports.answers import Answers, answers_of, text_of
+from taskloom.record import Record, read_lines
+from taskloom.reports.answers import TEST, Answers, answers_of, text_of
 from taskloom.reports.section import Section, render
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ LIMIT_ALL = 1_200_000
 
 LIMIT_LABELS = 12
 
+EXPLANATIONS = "explanations"
+"""Where a run folder has what each word adds to an answer, a file for each task."""
+
 
 def section(runs: Sequence[RunFacts]) -> Section | None:
     """Put rows into the page for its script to show; None where there are no predictions."""
@@ -30,6 +34,7 @@ def section(runs: Sequence[RunFacts]) -> Section | None:
     if not held:
         return None
     rows, whole = _chosen(held), sum(len(answers.lines) for answers in held)
+    _explain(rows, held, Record(runs[0].folder))
     html = render("predictions.html.jinja", kept=len(rows), whole=whole)
     return Section(html, data={"predictions": rows})
 
@@ -46,6 +51,19 @@ def _chosen(held: Sequence[Answers]) -> list[dict[str, Any]]:
                 break
             found.append(row)
     return found
+
+
+def _explain(rows: Sequence[dict[str, Any]], held: Sequence[Answers], record: Record) -> None:
+    """Put the words that make an answer beside those rows that `taskloom explain` was asked about."""
+    for answers in held:
+        path = record.folder / EXPLANATIONS / record.predictions(answers.task, TEST).name
+        known = {json.dumps(line["input"], sort_keys=True): line for line in read_lines(path)}
+        for row in rows if known else ():
+            asked = answers.lines[row["number"]].get("input") if row["task"] == answers.task else None
+            found = known.get(json.dumps(asked, sort_keys=True))
+            if found is not None:
+                words = [[each["word"], each["weight"] or 0.0] for each in found["words"]]
+                row["why"] = {"target": str(found["target"]), "words": words}
 
 
 def _row(answers: Answers, number: int, line: Mapping[str, Any]) -> dict[str, Any]:
