@@ -33,7 +33,9 @@ def folder(tiny_encoder: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
     import json
 
     from taskloom import train
+    from taskloom.affinity.reading import DEFAULT, read_transfers
     from taskloom.calibration.run import calibrate
+    from taskloom.planning import make_plan, write_plan
 
     values = tiny_values(tiny_encoder, tiny_data)
     values["tasks"] = {name: values["tasks"][name] for name in TASKS}
@@ -50,6 +52,7 @@ def folder(tiny_encoder: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
     values["tasks"]["intent"]["data"] = str(evil)
     run = train(values, place / "run")
     calibrate(run.folder)
+    write_plan(make_plan(read_transfers(run.folder, [DEFAULT])[DEFAULT], k=2), run.folder / "plan.json")
     report([run.folder])
     return run.folder
 

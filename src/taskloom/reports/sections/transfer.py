@@ -10,6 +10,7 @@ from taskloom.affinity import Transfer, read_transfers
 from taskloom.affinity.reading import DEFAULT
 from taskloom.record import Record, read_note
 from taskloom.reports import charts
+from taskloom.reports.graphs import plan_graph
 from taskloom.reports.section import Chart, Section, render
 
 if TYPE_CHECKING:
@@ -29,8 +30,19 @@ def section(runs: Sequence[RunFacts]) -> Section | None:
         return None
     made = [_chart(next(iter(found.values())))] if found else []
     best = next((each for each in plan.get("plans", []) if each["k"] == plan["chosen"]), None)
+    if best and found:
+        made.append(_graph(next(iter(found.values())), best["groups"]))
     html = render("transfer.html.jinja", plan=plan, best=best, probes=len(list(record.transfer.glob("*.safetensors"))))
     return Section(html, made)
+
+
+def _graph(found: Transfer, groups: Sequence[Sequence[str]]) -> Chart:
+    rows = [["group", "tasks"], *([str(place), ", ".join(group)] for place, group in enumerate(groups, start=1))]
+    label = (
+        "The plan: a box for each group. The half of a line that ends at a task tells what the other task does for it; "
+        "drawn are effects within a group, and those whose interval leaves out nought"
+    )
+    return Chart("plan", plan_graph(found, groups), label, rows)
 
 
 def _chart(found: Transfer) -> Chart:
