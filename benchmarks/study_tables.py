@@ -104,3 +104,102 @@ def _measured(row: dict[str, Any], key: str) -> str:
         return f"{shown} | "
     mean, low, high = row[key]["difference"]
     return f"{shown} | {mean:+.3f} ({low:+.3f} … {high:+.3f})"
+
+
+def assistant_study_table(result: dict[str, Any]) -> str:
+    """Give each task's verdict, joint against alone, and what both cost."""
+    arms = {arm["name"]: arm for arm in result["arms"]}
+    (found,) = (each for each in result["comparisons"] if each["arm"] == "joint")
+    seeds = len(result["seeds"])
+    lines = [
+        "| task | test metric | six models | one model | difference | p, Holm | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["tasks"]:
+        alone, joint = (arms[name]["tasks"][row["task"]] for name in ("single", "joint"))
+        cells = [f"{np.mean(each['raw']):.3f}" for each in (alone, joint)]
+        lines.append(f"| {row['task']} | {joint['metric']} | {' | '.join(cells)} | {_difference(row)} |")
+    lines.append(f"| composite | | | | {_difference(found['composite'])} |")
+    costs = {name: arms[name]["cost"] for name in ("single", "joint")}
+    size, minutes = (
+        [f"{costs[name][key] / unit:.{digits}f}" for name in ("single", "joint")]
+        for key, unit, digits in (("parameters", 1e6, 2), ("minutes", 1, 1))
+    )
+    lines += [
+        "",
+        f"{seeds} paired seeds of {result['steps']} steps, the same rows of every task drawn in both; intervals by "
+        f"bootstrap over seeds and test rows, p by exact sign flips. Trained parameters {size[0]} M and {size[1]} M, "
+        f"minutes of steps {minutes[0]} and {minutes[1]} a seed. Δm {100 * np.mean(found['delta_m']):+.1f} %.",
+    ]
+    return "\n".join([*lines, "", place(result)])
+
+
+def _difference(row: dict[str, Any]) -> str:
+    return f"{row['difference']:+.3f} ({row['low']:+.3f} … {row['high']:+.3f}) | {row['adjusted']:.3f} | {row['word']}"
+
+
+def plans_table(result: dict[str, Any]) -> str:
+    """Give the composite of every plan, as it was trained, beside all plans of as many groups."""
+    lines = [
+        f"{len(result['tasks'])} tasks, {result['seeds']} seeds. A plan made of one seed's run, valued by what that "
+        "seed trained, and by the mean of what the others did; all plans of as many groups: their mean and two standard "
+        "errors of the mean of ten, and the best in hindsight:",
+        "",
+        "| plan by | groups | its own seed | mean of all + 2 s.e. | other seeds | mean of all + 2 s.e. | best "
+        "| share of best | better than |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    held = [(name, rows) for name, rows in result["plans"].items() if ", " in name]
+    for name, rows in sorted(
+        held, key=lambda each: (each[0][-1], -np.mean([row["others"]["plan"] for row in each[1]]))
+    ):
+        estimator, groups = name.split(", ")
+        told = {
+            side: {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]}
+            for side in ("own", "others")
+        }
+        bars = {side: told[side]["mean"] + 2 * told[side]["deviation"] / 10**0.5 for side in told}
+        own, others = told["own"], told["others"]
+        shown = estimator if estimator == "measured pairs" else f"`{estimator}`"
+        values = (own["plan"], bars["own"], others["plan"], bars["others"], others["best"])
+        share = f"{others['plan'] / others['best']:.1%} | {others['above']:.0%} of all"
+        lines.append(f"| {shown} | {groups} | {' | '.join(f'{value:.4f}' for value in values)} | {share} |")
+    together, alone = (f"{np.mean(result[key]):.4f}" for key in ("together", "alone"))
+    counts = ", ".join(str(len(row["groups"])) for row in result["plans"]["advised"])
+    lines += [
+        "",
+        f"One group of all: {together}; each task alone: {alone}. `taskloom plan` without a number of groups advised "
+        f"{counts} groups.",
+    ]
+    return "\n".join([*lines, "", place(result)])
+
+
+def _by_groups_and_value(held: tuple[str, list[dict[str, Any]]]) -> tuple[str, float]:
+    name, rows = held
+    return name[-1], -float(np.mean([row["others"]["plan"] for row in rows]))
+
+
+def structure_table(result: dict[str, Any]) -> str:
+    """Give scores by arm where five of ten tasks share a planted structure, and what the plans found of it."""
+    lines = [
+        "| adapters | trained parameters | composite | against one adapter | the five alike | the other five |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["arms"]:
+        means = [f"{np.mean(row[part]['scores']):.3f}" for part in ("composite", "kin", "lone")]
+        mean, low, high = row["composite"]["difference"]
+        gap = "" if row["arm"] == "one adapter" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
+        lines.append(f"| {row['arm']} | {row['trained']:,} | {means[0]} | {gap} | {means[1]} | {means[2]} |")
+    found = []
+    for way, plans in result["plans"].items():
+        counts, alike, index = (
+            ", ".join(str(value) for value in values)
+            for values in (
+                [len(plan["groups"]) for plan in plans],
+                [plan["together"] for plan in plans],
+                [f"{plan['agreement']:.2f}" for plan in plans],
+            )
+        )
+        found.append(f"{way}: {counts} groups, {alike} of the five together, adjusted Rand index {index}")
+    lines += ["", f"{result['seeds']} paired seeds of {result['steps']} steps. Plans by seed; {'; '.join(found)}."]
+    return "\n".join([*lines, "", place(result)])

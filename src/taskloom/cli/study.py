@@ -77,14 +77,17 @@ def arm_table(outcome: Mapping[str, Any]) -> Table:
     return table
 
 
+def _told(row: Mapping[str, Any]) -> Verdict:
+    return Verdict(**{key: value for key, value in row.items() if key != "equivalence"})
+
+
 def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
     """Say of each arm what it did to each task, and to all of them together."""
     margin = outcome["margin"]
     for found in outcome["comparisons"]:
         yield f"\n{found['arm']} against {outcome['reference']}:"
         for row in found["tasks"]:
-            p = row.pop("equivalence")
-            told = Verdict(**row)
+            told, p = _told(row), row["equivalence"]
             near = told.word == "no difference shown" and p < outcome["level"]
             same = f"; equivalent within {margin:g} (p {p:.3f})" if near else ""
             yield f"  {told}{same}"
