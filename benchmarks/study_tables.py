@@ -142,8 +142,8 @@ def plans_table(result: dict[str, Any]) -> str:
     """Give the composite of every plan, as it was trained, beside all plans of as many groups."""
     lines = [
         f"{len(result['tasks'])} tasks, {result['seeds']} seeds. A plan made of one seed's run, valued by what that "
-        "seed trained, and by the mean of what the others did; all plans of as many groups: their mean and two standard "
-        "errors of the mean of ten, and the best in hindsight:",
+        "seed trained, and by the mean of what the others did; all plans of as many groups: their mean and two "
+        "standard errors of the mean of ten, and the best in hindsight:",
         "",
         "| plan by | groups | its own seed | mean of all + 2 s.e. | other seeds | mean of all + 2 s.e. | best "
         "| share of best | better than |",

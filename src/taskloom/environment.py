@@ -31,6 +31,7 @@ EXTRAS = {
     "explain": ("captum", "explanations by integrated gradients"),
     "fairness": ("fairlearn", "scores, gaps and thresholds by group"),
     "study": ("optuna", "tuning trials of a study's runs"),
+    "ray": ("ray", "a study's runs on many machines"),
 }
 """Extra -> the package that tells whether it is there, and what it gives."""
 

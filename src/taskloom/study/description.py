@@ -55,7 +55,10 @@ class StudySection(Section):
     controls: bool = Field(default=True, description="Whether random loss weights are among the arms.")
     margin: float = Field(default=0.01, gt=0, description="A difference of scores that does not matter.")
     level: float = Field(default=0.05, gt=0, lt=0.5, description="How often a verdict may be a false alarm.")
-    workers: int = Field(default=1, gt=0, description="Runs that train side by side.")
+    workers: int = Field(default=1, gt=0, description="Runs that train side by side on one machine.")
+    executor: Literal["processes", "ray"] = Field(
+        default="processes", description="Where runs train: processes of this machine, or a Ray cluster's machines."
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.console import Console
 from taskloom.config import Config, load_config
 from taskloom.record import Record
 from taskloom.study.budget import Budget
-from taskloom.study.workers import Job, run_jobs
+from taskloom.study.workers import Executor, Job, run_jobs
 
 MEMBERS = "members"
 """Where a study keeps its runs, each named by a digest of what it is; equal runs are one."""
@@ -131,6 +131,7 @@ def train_members(
     *,
     budget: Budget | None = None,
     workers: int = 1,
+    executor: Executor = "processes",
     console: Console | None = None,
 ) -> dict[tuple[str, int], Record]:
     """Train every member that is not finished yet, and no run twice.
@@ -143,6 +144,7 @@ def train_members(
         folder: the study's; runs lie in `MEMBERS` inside it.
         budget: by default that of `base`: its steps, and the rows that it draws of each task.
         workers: processes that train side by side, 1 for this one alone; with several GPUs each has one of them.
+        executor: of this machine, or of a cluster.
         console: where progress is shown.
 
     Returns:
@@ -159,5 +161,5 @@ def train_members(
     for (name, seed), held in values.items():
         path = folders[name, seed]
         jobs.setdefault(path, Job(f"{name} (seed {seed})", held, path))
-    run_jobs(list(jobs.values()), workers=workers, console=console or Console(quiet=True))
+    run_jobs(list(jobs.values()), workers=workers, console=console or Console(quiet=True), executor=executor)
     return {key: Record.open(path) for key, path in folders.items()}

@@ -69,7 +69,8 @@ def run_study(
     chosen = tuned(study, budget, folder, console) if section.tuning else {}
     arms = [_with(arm, chosen) for arm in study.arms]
     members = [each for arm in arms for seed in study.seeds for each in members_of(arm, seed)]
-    records = dict(train_members(study.base, members, folder, budget=budget, workers=count, console=console))
+    how: dict[str, Any] = {"workers": count, "executor": section.executor, "console": console}
+    records = dict(train_members(study.base, members, folder, budget=budget, **how))
     for arm in arms:
         if arm.merge is not None:
             records |= _merged(arm, study, records, folder)

@@ -1,4 +1,4 @@
-"""The runs of a study: one after the other in this process, or side by side in processes of their own."""
+"""The runs of a study: one after the other in this process, side by side in processes of their own, or on a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -18,7 +18,9 @@ from taskloom.config.document import dump
 from taskloom.errors import Fault, InterruptedRunError, StudyError, TaskloomError
 from taskloom.record import Record, write_text
 from taskloom.run import train
+from taskloom.study.on_ray import train_on_ray
 
+Executor = Literal["processes", "ray"]
 POLL_SECONDS = 0.2
 LOG_LINES = 3
 
@@ -54,12 +56,13 @@ class Job:
         return record.state_json.is_file() and record.state.status == "finished"
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, console: Console) -> None:
+def run_jobs(jobs: Sequence[Job], *, workers: int, console: Console, executor: Executor = "processes") -> None:
     """Train what is not finished.
 
     Args:
         jobs: in the order in which they are begun.
-        workers: how many at a time, 1 for this process alone.
+        workers: how many at a time on one machine, 1 for this process alone.
+        executor: "processes" of this machine, or the machines of a "ray" cluster.
         console: gets a line for each that ends.
 
     Raises:
@@ -69,8 +72,14 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, console: Console) -> None:
     missing = [job for job in jobs if not job.finished]
     done = len(jobs) - len(missing)
     console.print(f"{len(jobs)} runs, {done} finished before", highlight=False)
-    told = _Telling(console, len(jobs), done)
-    if workers == 1:
+    told = Telling(console, len(jobs), done)
+    if not missing:
+        return
+    if executor == "ray":
+        for job in missing:
+            write_text(job.run_file, dump(job.values))
+        train_on_ray(missing, _threads(workers), told)
+    elif workers == 1:
         for job in missing:
             _train_here(job, told)
     else:
@@ -79,7 +88,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, console: Console) -> None:
         raise StudyError(*told.faults)
 
 
-class _Telling:
+class Telling:
     """Says what ended, and gathers what failed."""
 
     def __init__(self, console: Console, count: int, done: int) -> None:
@@ -88,17 +97,17 @@ class _Telling:
         self.done = done
         self.faults: list[Fault] = []
 
-    def ended(self, job: Job, begun: float, said: str = "") -> None:
+    def ended(self, job: Job, minutes: float, said: str = "") -> None:
         """Say that a run ended; `said` is what it failed with."""
         self.done += 1
-        state = "failed" if said else f"{(time.monotonic() - begun) / 60:.1f} minutes"
+        state = "failed" if said else f"{minutes:.1f} minutes"
         self.console.print(f"{self.done}/{self.count} {job.name}: {state}", highlight=False, markup=False)
         if said:
             fix = "Call again to train what is missing"
             self.faults.append(Fault(job.name, "train to its end", said, fix))
 
 
-def _train_here(job: Job, told: _Telling) -> None:
+def _train_here(job: Job, told: Telling) -> None:
     """Train one run in this process."""
     begun, said = time.monotonic(), ""
     try:
@@ -107,10 +116,10 @@ def _train_here(job: Job, told: _Telling) -> None:
         raise
     except TaskloomError as error:
         said = str(error)
-    told.ended(job, begun, said)
+    told.ended(job, (time.monotonic() - begun) / 60, said)
 
 
-def _train_beside(missing: Sequence[Job], workers: int, told: _Telling) -> None:
+def _train_beside(missing: Sequence[Job], workers: int, told: Telling) -> None:
     """Train runs side by side; one that fails takes no other along."""
     waiting, running = list(reversed(missing)), dict[int, tuple[Job, subprocess.Popen[bytes], float]]()
     try:
@@ -122,7 +131,7 @@ def _train_beside(missing: Sequence[Job], workers: int, told: _Telling) -> None:
             for place, (job, process, begun) in list(running.items()):
                 if process.poll() is not None:
                     del running[place]
-                    told.ended(job, begun, "" if job.finished else _last_words(job))
+                    told.ended(job, (time.monotonic() - begun) / 60, "" if job.finished else last_words(job))
             time.sleep(POLL_SECONDS)
     finally:
         for _, process, _ in running.values():
@@ -134,8 +143,7 @@ def _train_beside(missing: Sequence[Job], workers: int, told: _Telling) -> None:
 def _started(job: Job, place: int, workers: int) -> subprocess.Popen[bytes]:
     """Begin one run in a process of its own, with its share of processors or a GPU of its own."""
     write_text(job.run_file, dump(job.values))
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(_threads(workers))}
     devices = torch.cuda.device_count()
     if devices > 1 or (devices and workers > 1):
         environment["CUDA_VISIBLE_DEVICES"] = str(place % devices)
@@ -144,7 +152,12 @@ def _started(job: Job, place: int, workers: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603 - our own command
 
 
-def _last_words(job: Job) -> str:
+def _threads(workers: int) -> int:
+    """Give each run's share of this machine's processors, or what the environment says."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // workers))
+
+
+def last_words(job: Job) -> str:
     """Give what a run that failed said last."""
     lines = [line for line in job.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"{' '.join(lines[-LOG_LINES:])} ({job.log})"
