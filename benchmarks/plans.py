@@ -7,7 +7,9 @@ Six of the real tasks of benchmarks/transfer.py, with the same rows, backbone an
 its composite: the mean over tasks of normalised test scores. The run of all six is probed; from its probes each
 estimator, and `taskloom plan`'s default with the number of groups it advises, makes its plans. A plan of one seed is
 valued by the groups as that seed trained them, and as the others did, beside all plans of as many groups: their mean,
-their deviation, and the best of them, which is chosen in hindsight and therefore looks better than it is.
+their deviation, and the best of them, which is chosen in hindsight and therefore looks better than it is. The same run
+is also probed at every step, with more rows, for what better estimates would bring. What pairs measured is also made to
+foretell all larger groups, by the mean, the sum, and the sum over the root of n.
 
 Figures go to benchmarks/results/plans.json, and `python benchmarks/tables.py` puts them into docs/planning.md.
 `--quick` takes three tasks, one seed and a few steps, and writes no figures.
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 from measuring import write
 from numpy.typing import NDArray
+from scipy import stats
 
 from taskloom.affinity import read_probes
 from taskloom.affinity.estimators import ESTIMATORS
@@ -35,6 +38,10 @@ from transfer import described, train_all, values_of, write_backbone, write_data
 
 TASKS = ("sentiment", "intent", "slots", "entities", "similarity", "ambiguity")
 COUNTS = (2, 3)
+DENSE = {"every_steps": 1, "rows": 16}
+"""Probes of a second run of all tasks, which cost far more than a run takes by default."""
+
+POWERS = {"sum": 0.0, "sum over root of n": 0.5, "mean": 1.0}
 DRAWN = 10
 """Random plans whose mean a plan is held against, by its two standard errors."""
 
@@ -69,8 +76,11 @@ def plans_of(folder: Path, names: Sequence[str]) -> dict[str, Groups]:
     """Give the plans that a run's probes speak for."""
     probes, found = read_probes(Record(folder).transfer), {}
     order = [probes[0].tasks.index(name) for name in names]
-    for estimator in ESTIMATORS.names():
-        effect = ESTIMATORS.load(estimator)().effect(probes)[np.ix_(order, order)]
+    methods = {name: ESTIMATORS.load(name)() for name in ESTIMATORS.names()}
+    for estimator, method in methods.items():
+        if not method.reads(probes):
+            continue
+        effect = method.effect(probes)[np.ix_(order, order)]
         held = best_partitions(effect, np.ones(len(names)))
         found |= {f"{estimator}, {count}": held[count - 1].groups for count in COUNTS}
     advised = make_plan(read_transfers(folder, [DEFAULT])[DEFAULT]).best.groups
@@ -78,14 +88,37 @@ def plans_of(folder: Path, names: Sequence[str]) -> dict[str, Groups]:
     return found
 
 
-def by_pairs(names: Sequence[str], scores: Sequence[Scores]) -> dict[str, Groups]:
-    """Give the plans that measured pairs speak for, by the mean over some seeds."""
-    effect = np.full((len(names), len(names)), np.nan)
-    for one, other in itertools.combinations(range(len(names)), 2):
-        gains = np.mean([held[one, other] - [held[one,][0], held[other,][0]] for held in scores], axis=0)
-        effect[other, one], effect[one, other] = gains
-    held = best_partitions(effect, np.ones(len(names)))
+def pairs_of(tasks: int, scores: Scores) -> NDArray[np.float64]:
+    """Give what each task's company did for each other one: [source, target]."""
+    effect = np.full((tasks, tasks), np.nan)
+    for one, other in itertools.combinations(range(tasks), 2):
+        effect[other, one], effect[one, other] = scores[one, other] - [scores[one,][0], scores[other,][0]]
+    return effect
+
+
+def by_pairs(names: Sequence[str], scores: Scores) -> dict[str, Groups]:
+    """Give the plans that measured pairs speak for."""
+    held = best_partitions(pairs_of(len(names), scores), np.ones(len(names)))
     return {f"measured pairs, {count}": held[count - 1].groups for count in COUNTS}
+
+
+def foretold(tasks: int, scores: Scores) -> dict[str, dict[str, float]]:
+    """Hold what pairs foretell of each task in each larger group, by several rules, against what the group measured."""
+    effect, found = pairs_of(tasks, scores), {}
+    cases = [(group, place) for group in sets(tasks) if len(group) > 2 for place in range(len(group))]
+    truth = np.array([scores[group][place] - scores[group[place],][0] for group, place in cases])
+    for rule, power in POWERS.items():
+        gains = []
+        for group, place in cases:
+            others = [task for task in group if task != group[place]]
+            gains.append(effect[others, group[place]].sum() / len(others) ** power)
+        told = np.array(gains)
+        found[rule] = {
+            "spearman": float(stats.spearmanr(told, truth).statistic),
+            "slope": float(told @ truth / (told @ told)),
+            "error": float(np.sqrt(np.mean((told - truth) ** 2))),
+        }
+    return found
 
 
 def valued(groups: Groups, scores: Scores) -> dict[str, float]:
@@ -103,6 +136,20 @@ def valued(groups: Groups, scores: Scores) -> dict[str, float]:
 def averaged(scores: Sequence[Scores]) -> Scores:
     """Give every group's scores, as the mean over seeds."""
     return {group: np.mean([held[group] for held in scores], axis=0) for group in scores[0]}
+
+
+def judged(out: Path, names: Sequence[str], scores: Sequence[Scores]) -> dict[str, list[dict[str, Any]]]:
+    """Value every plan that a seed's run speaks for, by that seed and by the others: plan -> [seed]."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed, held in enumerate(scores):
+        rest = averaged([each for other, each in enumerate(scores) if other != seed] or scores)
+        plans = plans_of(folder_of(out, seed, names), names) | by_pairs(names, rest)
+        plans |= {f"{plan}, dense": parted for plan, parted in plans_of(out / f"{seed}-dense", names).items()}
+        for plan, parted in plans.items():
+            row = {"groups": [[names[task] for task in group] for group in parted]}
+            row |= {"own": valued(parted, held), "others": valued(parted, rest)}
+            found.setdefault(plan, []).append(row)
+    return found
 
 
 def main() -> None:
@@ -126,16 +173,11 @@ def main() -> None:
         if len(held) < len(names):
             values["transfer"] = {"every_steps": 0}
         wanted[folder_of(out, seed, held)] = values
+    for seed in seeds:
+        wanted[out / f"{seed}-dense"] = described(kinds, names, out / "data", seed, **training) | {"transfer": DENSE}
     train_all(wanted, arguments.workers)
     scores = [read_scores(out, seed, groups) for seed in seeds]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for seed in seeds:
-        others = [held for other, held in zip(seeds, scores, strict=True) if other != seed] or scores
-        plans = plans_of(folder_of(out, seed, names), names) | by_pairs(names, others)
-        for plan, parted in plans.items():
-            row = {"groups": [[names[task] for task in group] for group in parted]}
-            row |= {"own": valued(parted, scores[seed]), "others": valued(parted, averaged(others))}
-            found.setdefault(plan, []).append(row)
+    found = judged(out, names, scores)
     whole, alone = tuple(range(len(names))), [(task,) for task in range(len(names))]
     ends = {
         "together": [composite((whole,), held) for held in scores],
@@ -143,10 +185,11 @@ def main() -> None:
     }
     for plan, rows in sorted(found.items(), key=lambda each: -np.mean([row["others"]["above"] for row in each[1]])):
         told = {key: round(float(np.mean([row["others"][key] for row in rows])), 4) for key in rows[0]["others"]}
-        print(f"{plan:22} {told}")
+        print(f"{plan:26} {told}")
     print(ends)
     if not arguments.quick:
-        figures = {"tasks": names, "seeds": len(seeds), "plans": found, **ends}
+        rules = foretold(len(names), averaged(scores))
+        figures = {"tasks": names, "seeds": len(seeds), "plans": found, "rules": rules, **ends}
         print(f"wrote {write('plans', 'python benchmarks/plans.py --data FOLDER', figures)}")
 
 

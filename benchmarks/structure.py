@@ -42,7 +42,9 @@ PROBES = {"every_steps": 8, "rows": 16}
 RANK, GROUP_RANK = 12, 2
 """Of the one adapter, and of each of six groups."""
 
-ESTIMATOR = "linearised"
+TRAINED = ("pair_progress", "linearised")
+"""The estimators whose plans are trained too."""
+
 Groups = Sequence[Sequence[str]]
 
 
@@ -90,10 +92,13 @@ def described(data: Path, seed: int, groups: Groups | None, steps: int, rank: in
     }
 
 
-def planned(folder: Path, k: int | None = None) -> Groups:
-    """Give the groups that a run's probes speak for: as many as are advised, or k."""
-    transfer = read_transfers(folder, [ESTIMATOR])[ESTIMATOR]
-    return [list(group) for group in make_plan(transfer, k=k).best.groups]
+def planned(folder: Path) -> dict[str, dict[str, Groups]]:
+    """Give the groups that a run's probes speak for by each estimator: as many as are advised, and six."""
+    counts = {"advised": None, "six groups": 1 + len(LONE)}
+    return {
+        estimator: {name: make_plan(transfer, k=k).best.groups for name, k in counts.items()}
+        for estimator, transfer in read_transfers(folder).items()
+    }
 
 
 def shuffled(groups: Groups, seed: int) -> Groups:
@@ -112,6 +117,25 @@ def agreement(groups: Groups) -> float:
 def together(groups: Groups) -> int:
     """Give how many of the five kin are in one group, at most."""
     return max(len(set(group) & set(KIN)) for group in groups)
+
+
+def grouped(plans: Sequence[Mapping[str, Mapping[str, Groups]]]) -> dict[str, list[Groups]]:
+    """Give the groups of every arm that has an adapter for each of them, by seed."""
+    truth = [KIN, *([name] for name in LONE)]
+    ways: dict[str, list[Groups]] = {
+        f"planned by {estimator}, {count}": [plan[estimator][count] for plan in plans]
+        for estimator in TRAINED
+        for count in plans[0][estimator]
+    }
+    ways["planted"] = [truth for _ in plans]
+    ways["random, as planted"] = [shuffled(truth, seed) for seed in range(len(plans))]
+    ways["own"] = [[[name] for name in TASKS] for _ in plans]
+    return ways
+
+
+def told(groups: Groups) -> dict[str, Any]:
+    """Describe groups, and how near they are to the planted ones."""
+    return {"groups": [list(group) for group in groups], "agreement": agreement(groups), "together": together(groups)}
 
 
 def compared(out: Path, arms: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
@@ -137,41 +161,32 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    out, seeds, steps = (
-        arguments.out,
-        range(1 if arguments.quick else arguments.seeds),
-        40 if arguments.quick else STEPS,
-    )
+    out = arguments.out
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    steps = 40 if arguments.quick else STEPS
     write_backbone(out / "backbone")
     write_data(out / "data")
     first = {out / f"{seed}-one": described(out / "data", seed, None, steps) for seed in seeds}
     train_all(first, arguments.workers)
-    truth = [KIN, *([name] for name in LONE)]
-    ways: dict[str, list[Groups]] = {
-        "planned": [planned(out / f"{seed}-one") for seed in seeds],
-        "planned, six groups": [planned(out / f"{seed}-one", len(truth)) for seed in seeds],
-        "planted": [truth for _ in seeds],
-        "random, as planted": [shuffled(truth, seed) for seed in seeds],
-        "own": [[[name] for name in TASKS] for _ in seeds],
-    }
-    arms = {"one adapter": list(first)}
+    plans = [planned(folder) for folder in first]
     small = {out / f"{seed}-small": described(out / "data", seed, None, steps, GROUP_RANK) for seed in seeds}
-    arms["one adapter of a group's rank"] = list(small)
-    wanted = dict(small)
-    for way, groupings in ways.items():
+    arms, wanted = {"one adapter": list(first), "one adapter of a group's rank": list(small)}, dict(small)
+    for way, groupings in grouped(plans).items():
         arms[way] = [out / f"{seed}-{way.replace(', ', '-').replace(' ', '_')}" for seed in seeds]
         for seed, folder, groups in zip(seeds, arms[way], groupings, strict=True):
             wanted[folder] = described(out / "data", seed, groups, steps)
     train_all(wanted, arguments.workers)
-    plans = {
-        way: [{"groups": groups, "agreement": agreement(groups), "together": together(groups)} for groups in ways[way]]
-        for way in ("planned", "planned, six groups")
+    found = {
+        estimator: {count: [told(plan[estimator][count]) for plan in plans] for count in counts}
+        for estimator, counts in plans[0].items()
     }
-    figures = {"steps": steps, "seeds": len(seeds), "plans": plans, "arms": compared(out, arms)}
+    figures = {"steps": steps, "seeds": len(seeds), "plans": found, "arms": compared(out, arms)}
     for row in figures["arms"]:
         print(row["arm"], {part: np.round(row[part]["scores"], 3).tolist() for part in ("composite", "kin", "lone")})
-    for way, found in plans.items():
-        print(way, found)
+    for estimator, counts in found.items():
+        print(
+            estimator, {count: [(len(plan["groups"]), plan["together"]) for plan in counts[count]] for count in counts}
+        )
     if not arguments.quick:
         print(f"wrote {write('structure', 'python benchmarks/structure.py', figures)}")
 

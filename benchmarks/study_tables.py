@@ -142,41 +142,54 @@ def plans_table(result: dict[str, Any]) -> str:
     """Give the composite of every plan, as it was trained, beside all plans of as many groups."""
     lines = [
         f"{len(result['tasks'])} tasks, {result['seeds']} seeds. A plan made of one seed's run, valued by what that "
-        "seed trained, and by the mean of what the others did; all plans of as many groups: their mean and two "
-        "standard errors of the mean of ten, and the best in hindsight:",
+        "seed trained, and by the mean of what the others did; the bar is the mean of all plans of as many groups and "
+        "two standard errors of the mean of ten; the best is chosen in hindsight. Pairs were measured by the other "
+        "seeds, so that for them the own seed is the one held out. Dense probes are of every step, of 16 rows a task:",
         "",
-        "| plan by | groups | its own seed | mean of all + 2 s.e. | other seeds | mean of all + 2 s.e. | best "
-        "| share of best | better than |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| plan by | probes | groups | its own seed | bar | other seeds | bar | best | share of best | better than |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    held = [(name, rows) for name, rows in result["plans"].items() if ", " in name]
-    for name, rows in sorted(
-        held, key=lambda each: (each[0][-1], -np.mean([row["others"]["plan"] for row in each[1]]))
-    ):
-        estimator, groups = name.split(", ")
-        told = {
-            side: {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]}
-            for side in ("own", "others")
-        }
-        bars = {side: told[side]["mean"] + 2 * told[side]["deviation"] / 10**0.5 for side in told}
-        own, others = told["own"], told["others"]
-        shown = estimator if estimator == "measured pairs" else f"`{estimator}`"
-        values = (own["plan"], bars["own"], others["plan"], bars["others"], others["best"])
-        share = f"{others['plan'] / others['best']:.1%} | {others['above']:.0%} of all"
-        lines.append(f"| {shown} | {groups} | {' | '.join(f'{value:.4f}' for value in values)} | {share} |")
+    held = [(name, rows) for name, rows in result["plans"].items() if not name.startswith("advised")]
+    lines += [_plan_row(name, rows) for name, rows in sorted(held, key=_by_groups_and_value)]
     together, alone = (f"{np.mean(result[key]):.4f}" for key in ("together", "alone"))
-    counts = ", ".join(str(len(row["groups"])) for row in result["plans"]["advised"])
+    advised = []
+    for name, probes in (("advised", "default"), ("advised, dense", "dense")):
+        rows = result["plans"][name]
+        counts = ", ".join(str(len(row["groups"])) for row in rows)
+        advised.append(f"{counts} groups from {probes} probes ({np.mean([row['own']['plan'] for row in rows]):.4f})")
     lines += [
         "",
-        f"One group of all: {together}; each task alone: {alone}. `taskloom plan` without a number of groups advised "
-        f"{counts} groups.",
+        f"One group of all: {together}; each task alone: {alone}. `taskloom plan` without a number of groups advised, "
+        f"seed by seed, {'; '.join(advised)}.",
+        "",
+        "What measured pairs foretell of every task in every group of three and more, against what was measured:",
+        "",
+        "| rule | Spearman's correlation | measured over foretold | root mean square error |",
+        "|---|---|---|---|",
     ]
+    for rule, row in result["rules"].items():
+        lines.append(f"| {rule} | {row['spearman']:.2f} | {row['slope']:.2f} | {row['error']:.4f} |")
     return "\n".join([*lines, "", place(result)])
+
+
+def _plan_row(name: str, rows: list[dict[str, Any]]) -> str:
+    """Give one plan's means over seeds."""
+    estimator, groups, *dense = name.split(", ")
+    measured = estimator == "measured pairs"
+    shown = estimator if measured else f"`{estimator}`"
+    probes = "" if measured else "dense" if dense else "default"
+    own, others = (
+        {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]} for side in ("own", "others")
+    )
+    bars = [side["mean"] + 2 * side["deviation"] / 10**0.5 for side in (own, others)]
+    values = (own["plan"], bars[0], others["plan"], bars[1], others["best"])
+    share = f"{others['plan'] / others['best']:.1%} | {others['above']:.0%} of all"
+    return f"| {shown} | {probes} | {groups} | {' | '.join(f'{value:.4f}' for value in values)} | {share} |"
 
 
 def _by_groups_and_value(held: tuple[str, list[dict[str, Any]]]) -> tuple[str, float]:
     name, rows = held
-    return name[-1], -float(np.mean([row["others"]["plan"] for row in rows]))
+    return name.split(", ")[1], -float(np.mean([row["others"]["plan"] for row in rows]))
 
 
 def structure_table(result: dict[str, Any]) -> str:
@@ -190,16 +203,28 @@ def structure_table(result: dict[str, Any]) -> str:
         mean, low, high = row["composite"]["difference"]
         gap = "" if row["arm"] == "one adapter" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
         lines.append(f"| {row['arm']} | {row['trained']:,} | {means[0]} | {gap} | {means[1]} | {means[2]} |")
-    found = []
-    for way, plans in result["plans"].items():
-        counts, alike, index = (
-            ", ".join(str(value) for value in values)
-            for values in (
-                [len(plan["groups"]) for plan in plans],
-                [plan["together"] for plan in plans],
-                [f"{plan['agreement']:.2f}" for plan in plans],
-            )
-        )
-        found.append(f"{way}: {counts} groups, {alike} of the five together, adjusted Rand index {index}")
-    lines += ["", f"{result['seeds']} paired seeds of {result['steps']} steps. Plans by seed; {'; '.join(found)}."]
+    lines += [
+        "",
+        f"{result['seeds']} paired seeds of {result['steps']} steps. What plans found of the structure, by seed: how "
+        "many groups, how many of the five alike are in one of them, and the adjusted Rand index (1 for the planted "
+        "groups, 0 by chance):",
+        "",
+        "| estimator | advised groups | of the five | index | of the five in six groups | index |",
+        "|---|---|---|---|---|---|",
+    ]
+    for estimator, plans in result["plans"].items():
+        advised, six = plans["advised"], plans["six groups"]
+        counts = [len(plan["groups"]) for plan in advised]
+        cells = [_listed(counts, ""), *(_found(part) for part in (advised, six))]
+        lines.append(f"| `{estimator}` | {' | '.join(cells)} |")
     return "\n".join([*lines, "", place(result)])
+
+
+def _found(plans: list[dict[str, Any]]) -> str:
+    return (
+        f"{_listed([plan['together'] for plan in plans], '')} | {_listed([plan['agreement'] for plan in plans], '.2f')}"
+    )
+
+
+def _listed(values: list[Any], form: str) -> str:
+    return ", ".join(format(value, form) for value in values)

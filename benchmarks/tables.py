@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from measuring import place
-from study_tables import autopilot_table, fairness_table, transfer_table
+from study_tables import (
+    assistant_study_table,
+    autopilot_table,
+    fairness_table,
+    plans_table,
+    structure_table,
+    transfer_table,
+)
 
 from taskloom.balance import BALANCES
 
@@ -336,6 +343,9 @@ TABLES = {
     "transfer": ("docs/transfer.md", transfer_table),
     "fairness": ("docs/fairness.md", fairness_table),
     "autopilot": ("docs/autopilot.md", autopilot_table),
+    "assistant_study": ("README.md", assistant_study_table),
+    "plans": ("docs/planning.md", plans_table),
+    "structure": ("docs/sharing.md", structure_table),
 }
 """Result -> the page that shows it, and how."""
 

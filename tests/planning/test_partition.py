@@ -78,9 +78,9 @@ def test_planted_groups_are_found_again(tasks: int, noise: float) -> None:
     assert simplest_within_noise(samples.mean(axis=0), samples) == 1
 
 
-def test_a_gain_is_the_mean_effect_of_the_others_in_the_group() -> None:
+def test_a_gain_is_what_the_others_in_the_group_do_over_the_root_of_their_number() -> None:
     effect = np.array([[np.nan, 0.2, -0.1], [0.4, np.nan, np.nan], [0.6, 0.0, np.nan]])
-    assert gains_of(((0, 1, 2),), effect).tolist() == pytest.approx([0.5, 0.1, -0.05])
+    assert gains_of(((0, 1, 2),), effect).tolist() == pytest.approx([1.0 / 2**0.5, 0.2 / 2**0.5, -0.1 / 2**0.5])
     assert gains_of(((0, 1), (2,)), effect).tolist() == pytest.approx([0.4, 0.2, 0.0])
 
 

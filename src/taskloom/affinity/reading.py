@@ -13,7 +13,7 @@ from taskloom.affinity.probes import Probe, read_probes
 from taskloom.bootstrap import percentiles
 from taskloom.record import Record
 
-DEFAULT = "linearised"
+DEFAULT = "pair_progress"
 """The estimator that stands first; `benchmarks/transfer.py` holds each against transfer as measured."""
 
 LEAST_PROBES = 4

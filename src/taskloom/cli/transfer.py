@@ -58,7 +58,7 @@ def predicted(folder: Path) -> dict[str, Transfer]:
     """
     found = read_transfers(folder)
     if not found:
-        fix = "Train two tasks or more with validation rows, and leave `transfer.every_steps` above 0"
+        fix = "Train two tasks or more with validation rows, and for more steps than `transfer.every_steps`, above 0"
         raise RunFolderError(Fault(str(folder), "hold probes of transfer", "none", fix))
     return found
 

@@ -67,7 +67,7 @@ def _advice(
         reason = f"its own score does not count, and to the others it does {_signed(given.mean())} on average"
         return Advice(name, "drop", reason, gain)
     if together:
-        whole = len(together) == len(others)
+        whole = len(together) == len(others) > 1
         who = "all others together" if whole else listed(together, LIMIT_NAMED)
         reason = f"{who} {_does(together)} {_signed(gain)} for it"
         back = float(effect[place, list(set(group) - {place})].mean())

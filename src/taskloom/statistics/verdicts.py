@@ -25,7 +25,8 @@ class Verdict:
         high: upper end.
         p: of the sign flip, for this task alone.
         adjusted: the same corrected for all tasks (Holm).
-        detectable: the smallest difference that so many seeds would have shown four times in five.
+        detectable: the smallest difference that so many seeds of so many tasks would have shown four times in five, had
+            no other task differed; infinite where they cannot tell.
         word: the verdict.
         tasks: how many tasks were compared.
     """
@@ -57,7 +58,7 @@ class Verdict:
             return f"{self.task}: {self.n} seeds{beside} cannot tell; their least p-value is {least}"
         shown = f"{self.task}: {self.word} ({self.difference:+.3f}, {self.low:+.3f} … {self.high:+.3f}"
         if self.word == "no difference shown":
-            return f"{shown}; {self.detectable:.3f} would have been)"
+            return f"{shown}; p {self.adjusted:.3f} after Holm, {self.detectable:.3f} would mostly have been)"
         return f"{shown}; p {self.adjusted:.3f} after Holm)"
 
 
@@ -89,7 +90,8 @@ def verdicts(
         n, mean = len(values), float(np.mean(values))
         low, high = (intervals or {}).get(name) or t_interval(values, 1 - level)
         # Of one seed the deviation is not known, nor would it matter.
-        smallest = detectable(float(np.std(values, ddof=1)) if n > 1 else 1.0, n, level=level)
+        deviation = float(np.std(values, ddof=1)) if n > 1 else 1.0
+        smallest = detectable(deviation, n, level=level / len(differences))
         word = _word(mean, adjusted[name], len(differences) * smallest_p(n), level)
         found.append(Verdict(name, n, mean, low, high, p[name], adjusted[name], smallest, word, len(differences)))
     return found
