@@ -22,9 +22,9 @@ WIDTH, WIDTH_ARM = 60, 16
 def run_study_file(file: Path, out: Path, workers: int | None, assignments: Sequence[str]) -> None:
     """Run a study, and show its outcome."""
     outcome = run_study(file, out, assignments=assignments, workers=workers, console=console)
-    width = max(console.width, WIDTH + WIDTH_ARM * len(outcome["arms"]))  # a table that is cut tells nothing
-    for table in (score_table(outcome), arm_table(outcome)):
-        console.print(table, "", width=width, crop=False, soft_wrap=True)
+    console.width = max(console.width, WIDTH + WIDTH_ARM * len(outcome["arms"]))  # a table that is cut tells nothing
+    for table in (score_table(outcome), arm_table(outcome), cost_table(outcome)):
+        console.print(table, "")
     for line in verdict_lines(outcome):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"\nReport: {out / 'report.html'}. Figures: {out / STUDY}", soft_wrap=True)
@@ -54,16 +54,15 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def arm_table(outcome: Mapping[str, Any]) -> Table:
-    """Lay out what each arm is as a whole: change against each task alone, worst task, cost."""
+    """Lay out what each arm is as a whole: change against each task alone, and worst task."""
     table = Table(
         "arm", title=f"Each arm against `{outcome['reference']}`", title_justify="left", box=None, pad_edge=False
     )
-    headings = ("Δm", "composite", "worst task", "harmed", "rank", "regret", "models", "parameters", "minutes")
-    for heading in headings:
+    for heading in ("Δm", "composite", "worst task", "harmed", "rank", "regret"):
         table.add_column(heading, justify="right")
     compared = {each["arm"]: each for each in outcome["comparisons"]}
     for arm in outcome["arms"]:
-        found, cost = compared.get(arm["name"]), arm["cost"]
+        found = compared.get(arm["name"])
         if found is None:
             cells = ["", "", "", ""]
         else:
@@ -72,8 +71,18 @@ def arm_table(outcome: Mapping[str, Any]) -> Table:
             cells = [f"{100 * np.mean(found['delta_m']):+.1f} %", f"{composite:+.3f}", f"{task} {loss:+.3f}",
                      f"{100 * found['harmed']:.0f} %"]  # fmt: skip
         rank, regret = outcome["ranks"][arm["name"]], outcome["regret"][arm["name"]]
-        sizes = [str(arm["models"]), f"{cost['parameters'] / 1e6:.2f} M", f"{cost['minutes']:.1f}"]
-        table.add_row(arm["name"], *cells, f"{rank:.1f}", f"{regret:.3f}", *sizes)
+        table.add_row(arm["name"], *cells, f"{rank:.1f}", f"{regret:.3f}")
+    return table
+
+
+def cost_table(outcome: Mapping[str, Any]) -> Table:
+    """Lay out what each arm costs: models to serve, trained parameters, minutes of steps."""
+    table = Table("arm", title="Cost, a seed", title_justify="left", box=None, pad_edge=False)
+    for heading in ("models", "parameters", "minutes"):
+        table.add_column(heading, justify="right")
+    for arm in outcome["arms"]:
+        cost = arm["cost"]
+        table.add_row(arm["name"], str(arm["models"]), f"{cost['parameters'] / 1e6:.2f} M", f"{cost['minutes']:.1f}")
     return table
 
 
