@@ -14,12 +14,14 @@ import pytest
 
 from taskloom.config import read_config
 from taskloom.metrics import METRICS
+from taskloom.study.description import read_study
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+STUDIES = sorted(ROOT.glob("recipes/*study*.yaml"))
+RECIPES = sorted(set(ROOT.glob("recipes/*.yaml")) - set(STUDIES))
 CASES = ("bert", "chat", "t5")
 DATA = os.environ.get("TASKLOOM_DATA", "")
 
@@ -77,6 +79,13 @@ def test_a_recipe_is_a_run_file_without_faults(path: Path) -> None:
     for name, section in config.tasks.items():
         assert section.metrics, name
         assert all(METRICS.load(metric) for metric in section.metrics)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_among_the_recipes_is_one_without_faults(path: Path) -> None:
+    study = read_study(path)
+    assert {"single", "joint"} <= {arm.name for arm in study.arms}
+    assert len(study.seeds) == study.section.seeds
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -57,14 +57,10 @@ def run_study(
     """
     console = console or Console(quiet=True)
     study, folder = read_study(source, assignments), Path(out)
-    if folder.exists() and any(folder.iterdir()) and not (folder / STUDY).is_file():
-        fix = "Name a new folder, so that nothing of yours is written over"
-        raise RunFolderError(Fault(str(out), "be a study's folder, or one to be made", "other files", fix))
     section = study.section
     budget = Budget.of(study.base, section.budget.rule, section.budget.limit)
     begun = {"version": VERSION, "seeds": list(study.seeds), "budget": asdict(budget)}
-    if not (folder / STUDY).is_file():
-        write_json(folder / STUDY, begun)
+    _begin(folder, begun)
     count = workers or section.workers
     chosen = tuned(study, budget, folder, console) if section.tuning else {}
     arms = [_with(arm, chosen) for arm in study.arms]
@@ -79,6 +75,16 @@ def run_study(
     write_json(folder / STUDY, outcome)
     report([folder])
     return read_note(folder / STUDY)
+
+
+def _begin(folder: Path, begun: Mapping[str, Any]) -> None:
+    """Make a study's folder, unless it is one already."""
+    if (folder / STUDY).is_file():
+        return
+    if folder.exists() and any(folder.iterdir()):
+        fix = "Name a new folder, so that nothing of yours is written over"
+        raise RunFolderError(Fault(str(folder), "be a study's folder, or one to be made", "other files", fix))
+    write_json(folder / STUDY, begun)
 
 
 def _with(arm: Arm, chosen: Mapping[str, Mapping[str, Any]]) -> Arm:
