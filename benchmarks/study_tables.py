@@ -144,7 +144,8 @@ def plans_table(result: dict[str, Any]) -> str:
         f"{len(result['tasks'])} tasks, {result['seeds']} seeds. A plan made of one seed's run, valued by what that "
         "seed trained, and by the mean of what the others did; the bar is the mean of all plans of as many groups and "
         "two standard errors of the mean of ten; the best is chosen in hindsight. Pairs were measured by the other "
-        "seeds, so that for them the own seed is the one held out. Dense probes are of every step, of 16 rows a task:",
+        "seeds, so that for them the own seed is the one held out. Few probes are of every fifth step, many of every "
+        "step, with 16 rows a task:",
         "",
         "| plan by | probes | groups | its own seed | bar | other seeds | bar | best | share of best | better than |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -153,7 +154,7 @@ def plans_table(result: dict[str, Any]) -> str:
     lines += [_plan_row(name, rows) for name, rows in sorted(held, key=_by_groups_and_value)]
     together, alone = (f"{np.mean(result[key]):.4f}" for key in ("together", "alone"))
     advised = []
-    for name, probes in (("advised", "default"), ("advised, dense", "dense")):
+    for name, probes in (("advised", "few"), ("advised, dense", "many")):
         rows = result["plans"][name]
         counts = ", ".join(str(len(row["groups"])) for row in rows)
         advised.append(f"{counts} groups from {probes} probes ({np.mean([row['own']['plan'] for row in rows]):.4f})")
@@ -177,7 +178,7 @@ def _plan_row(name: str, rows: list[dict[str, Any]]) -> str:
     estimator, groups, *dense = name.split(", ")
     measured = estimator == "measured pairs"
     shown = estimator if measured else f"`{estimator}`"
-    probes = "" if measured else "dense" if dense else "default"
+    probes = "" if measured else "many" if dense else "few"
     own, others = (
         {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]} for side in ("own", "others")
     )
