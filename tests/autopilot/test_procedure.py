@@ -11,9 +11,10 @@ import pytest
 from taskloom.autopilot.decision import Candidate, decide
 from taskloom.autopilot.diagnosis import Diagnosis, Evidence, colliding_prompts, diagnose
 from taskloom.autopilot.ledger import Ledger, cost_of
-from taskloom.autopilot.remedies import TOGETHER, remedies
+from taskloom.autopilot.remedies import TOGETHER, WIDER, remedies, shortened
 from taskloom.config import Config, load_config
 from taskloom.study.budget import Budget
+from taskloom.study.description import Arm
 from taskloom.study.members import Member, member_values
 
 HEALTHY = Evidence("intent", rows=4000, median_rows=4000, drawn=8000, alone=0.80, alone_low=0.77, floor=0.2,
@@ -90,6 +91,21 @@ def test_every_remedy_is_a_run_and_all_of_them_together_too(base: Config) -> Non
         for group in arm.groups:
             values = member_values(base, Member(arm.name, group, arm.overrides), budget)
             assert list(values["tasks"]) == list(group)
+
+
+@pytest.mark.parametrize("order", [("conflict", "capacity"), ("capacity", "conflict")])
+def test_a_wider_rank_goes_to_the_scheme_that_stands_in_an_adapters_place(base: Config, order: tuple[str, str]) -> None:
+    budget = Budget.of(base)
+    found = [Diagnosis(name, each, "", loses=True) for name, each in zip(("intent", "topics"), order, strict=True)]  # type: ignore[arg-type]
+    arm = next(each.arm for each in remedies(found, base, budget) if each.arm.name == TOGETHER)
+    rank = (base.model.adapter or {})["r"]
+    assert arm.overrides["model.sharing"]["r"] == WIDER * rank
+    assert member_values(base, Member(arm.name, arm.groups[0], arm.overrides), budget)["model"]["adapter"] is None
+
+
+def test_limits_of_epochs_are_reached_in_a_part_of_the_steps_too() -> None:
+    arm = Arm("x", (("a",),), {"tasks.a.max_epochs": 4.0, "training.learning_rate": 1.0})
+    assert shortened(arm, 0.25).overrides == {"tasks.a.max_epochs": 1.0, "training.learning_rate": 1.0}
 
 
 def test_tasks_with_the_same_cause_share_a_remedy(base: Config) -> None:

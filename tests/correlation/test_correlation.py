@@ -14,7 +14,7 @@ from scipy import stats
 
 from taskloom.cli import commands, evaluating
 from taskloom.correlation import correlate
-from taskloom.correlation.measuring import clusters, measure
+from taskloom.correlation.measuring import clusters, measure, normalised
 from taskloom.record import read_note
 from taskloom.run import train
 
@@ -49,6 +49,11 @@ def test_blocks_widen_the_interval_of_neighbours_that_depend_on_each_other() -> 
     smooth = np.stack([np.convolve(noise[:, column], np.ones(8) / 8, "valid") for column in range(2)], axis=1)
     alone, blocks = (measure(["a", "b"], smooth, over) for over in ("runs", "steps"))
     assert blocks.high[0, 1] - blocks.low[0, 1] > 1.3 * (alone.high[0, 1] - alone.low[0, 1])
+
+
+def test_scores_of_which_less_is_better_are_turned_round() -> None:
+    assert normalised("perplexity", 10.0) > normalised("perplexity", 20.0)
+    assert normalised("accuracy", 0.9) > normalised("accuracy", 0.8)
 
 
 def test_too_few_points_and_tasks_that_never_change_have_no_correlation() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def test_a_task_that_hurts_is_left_alone_and_the_others_train_together() -> None
     assert [each.action for each in plan.advice] == ["train together"] * 3 + ["train alone"]
     assert plan.advice[0].reason == "`slots`, `topics` do +0.283 for it"
     assert plan.advice[3].reason == "it does -0.3 for intent"
+
+
+def test_without_intervals_one_group_is_advised_and_no_interval_is_told() -> None:
+    plan = make_plan(transfer(math.nan))
+    assert plan.chosen == 1
+    assert all(math.isnan(each.low) and math.isnan(each.above_joint) for each in plan.plans)
+    assert plan.plans[1].composite == pytest.approx(0.75 * 0.2 * 2**0.5)
+    assert make_plan(transfer(math.nan), k=2).chosen == 2
 
 
 def test_a_task_that_does_not_count_and_hurts_is_dropped() -> None:

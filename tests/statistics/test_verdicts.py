@@ -195,6 +195,30 @@ def test_paired_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert inside / 120 >= 0.92
 
 
+def test_paired_intervals_hold_the_truth_where_all_seeds_are_tested_on_the_same_examples() -> None:
+    """What makes an example easier for one run than for the other is the same for all seeds: 0.1 of them on average."""
+    generator = np.random.default_rng(4)
+    inside = 0
+    for study in range(120):
+        wanted = generator.permutation(["a"] * 75 + ["b"] * 75).tolist()
+        easier = generator.choice([0.0, 0.4, -0.2], p=[0.5, 1 / 3, 1 / 6], size=150)
+        pairs = []
+        for _ in range(8):
+            luck = generator.random((2, 150))
+            both = [[w if u < p else "c" for w, u, p in zip(wanted, held, chance, strict=True)]
+                    for held, chance in zip(luck, (np.full(150, 0.5), 0.5 + easier), strict=True)]  # fmt: skip
+            pairs.append((both[0], both[1], wanted))
+        found = paired_interval(Accuracy(), pairs, resamples=300, seed=study)
+        inside += found.low <= 0.1 <= found.high
+    assert inside / 120 >= 0.91
+
+
+def test_a_score_that_is_no_number_cannot_be_told() -> None:
+    held = verdicts({"gone": [0.1, math.nan] * 4, "there": [0.1, 0.2] * 4})
+    assert [each.word for each in held] == ["cannot tell", "helped"]
+    assert str(held[0]) == "gone: cannot tell, since a score of it is no number"
+
+
 def test_pairs_of_different_length_are_refused() -> None:
     for pairs in ([], [(["a"], ["a", "b"], ["a"])], [([], [], [])]):
         with pytest.raises(ValueError, match="`pairs` should hold a pair of equally many"):

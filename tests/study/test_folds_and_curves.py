@@ -59,6 +59,16 @@ def test_every_row_is_tested_once_by_a_run_that_has_not_seen_its_text(
     assert set(tested) <= set(every)
 
 
+def test_numbers_are_spread_over_folds_by_their_size() -> None:
+    from taskloom.study.cross_validation import parts_of_numbers
+    from taskloom.tasks import TASKS
+
+    task = TASKS.load("regression")
+    rows = [{"text": "x", "label": value} for value in (0.9, 0.1, 0.5, "none", 0.2)]
+    parts = [int(found.split()[1]) for (found,) in parts_of_numbers(task, rows, {})]
+    assert [parts[place] for place in (1, 4, 2, 0, 3)] == sorted(parts)
+
+
 def test_one_run_does_not_do_what_folds_are_asked_for(values: dict[str, Any], tmp_path: Path) -> None:
     values["evaluation"]["cross_validation"] = {"folds": 3}
     with pytest.raises(ConfigError) as caught:

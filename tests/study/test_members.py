@@ -19,7 +19,7 @@ from taskloom.record import Record
 from taskloom.run import train
 from taskloom.study import Member, train_members
 from taskloom.study.budget import Budget
-from taskloom.study.members import MEMBERS, digest_of, member_values
+from taskloom.study.members import MEMBERS, digest_of, flattened, member_values
 from two_processes import ended
 
 
@@ -84,6 +84,41 @@ def test_a_section_that_is_put_takes_nothing_of_the_old_one(base: Config) -> Non
     assert found["training"]["learning_rate"] == 0.5
     with pytest.raises(ConfigError, match=r"be a balancing method that Taskloom has"):
         member_values(base, Member("x", ("intent", "topics"), {"balance": {"method": "upgrat"}}), Budget.of(base))
+
+
+def test_a_section_that_is_written_out_changes_what_it_names_and_no_more(base: Config) -> None:
+    budget = Budget.of(base)
+    written = flattened({"training": {"learning_rate": 0.5}, "tasks": {"intent": {"weight": 3.0}}, "balance": {"a": 1}})
+    assert written == {"training.learning_rate": 0.5, "tasks.intent.weight": 3.0, "balance": {"a": 1}}
+    del written["balance"]
+    one, other = (member_values(base, Member("x", ("intent", "topics"), written, seed), budget) for seed in (0, 1))
+    plain = member_values(base, Member("joint", ("intent", "topics"), seed=1), budget)
+    assert one["training"] == {**other["training"], "seed": 0}
+    assert other["training"] == {**plain["training"], "learning_rate": 0.5}
+    assert other["tasks"]["intent"] == {**plain["tasks"]["intent"], "weight": 3.0}
+
+
+def test_a_task_alone_draws_as_much_where_gradients_are_accumulated(base: Config, tmp_path: Path) -> None:
+    values = base.resolved()
+    values["training"] |= {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "max_steps": 3}
+    base = load_config(values)
+    records = train_members(base, [Member("joint", ("intent", "topics")), Member("alone", ("intent",))], tmp_path)
+    assert drawn(records["alone", 0])["intent"] == drawn(records["joint", 0])["intent"]
+
+
+def test_seconds_are_timed_once_for_all_seeds_and_calls(
+    base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter([3, 50, 70])
+    monkeypatch.setattr(Budget, "steps_within", lambda self, config: next(steps))
+    budget = Budget.of(base, "seconds", 1.0)
+    members = [Member("joint", ("intent", "topics"), seed=seed) for seed in (0, 1)]
+    folders = [
+        {record.folder for record in train_members(base, held, tmp_path, budget=budget).values()}
+        for held in (members[:1], members)
+    ]
+    assert folders[0] < folders[1]
+    assert next(steps) == 50
 
 
 def test_tokens_and_seconds_set_the_steps(base: Config) -> None:

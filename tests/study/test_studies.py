@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,24 @@ def test_what_is_wrong_with_a_study_is_told_at_once(run_values: dict[str, Any]) 
         "`arms.single` should not be called `single`, which is what every study has. Found `single`. "
         "Choose another name.",
         "`arms.typo.balanse` should be a key that Taskloom knows. Found `balanse`. Did you mean `balance`?",
-        "`arms.longer.training.max_steps` should leave steps and seeds to the study. Found `900`. "
-        "Set `budget` or `seeds` for all arms alike.",
+        "`arms.longer.training.max_steps` should leave steps, rows of a step, seeds and splits to the study. "
+        "Found `900`. Set `budget` or `seeds` for all arms alike.",
         "`arms.parts.groups` should be lists of tasks in which each task of the run stands once. Found `[['intent']]`.",
         "`arms.sum.merge.method` should be a way to merge adapters. Found `tise`. Did you mean `ties`?",
         "`arms.wrong: balance.method` should be a balancing method that Taskloom has. Found `upgrat`. "
         "Did you mean `upgrad`?",
     ]
+    for arm, told in (
+        ({"x": {"merge": {"densty": 0.1}}}, "`arms.x.merge.densty` should be an option of merging"),
+        ({"x": {"merge": {"density": 3}}}, "`arms.x.merge.density` should be above 0 and at most 1"),
+        ({"a:b": {"balance": "upgrad"}}, "`arms.a:b` should be letters, digits"),
+        ({"x": {"training": {"seed": 4}}}, "should leave steps, rows of a step, seeds and splits to the study"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            read_study(study_values(run_values, arms=arm))
+    tuning = {"trials": 2, "parameters": {"training.max_steps": [3, 9]}}
+    with pytest.raises(ConfigError, match=r"`tuning.parameters.training.max_steps` should leave steps"):
+        read_study(study_values(run_values, tuning=tuning))
     with pytest.raises(ConfigError, match=r"`armz` should be a key that Taskloom knows"):
         read_study(study_values(run_values, armz={}))
 

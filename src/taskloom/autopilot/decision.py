@@ -65,7 +65,9 @@ def decide(
     """
     if not candidates:
         raise ValueError("`candidates` should hold one at least. Found none.")
-    harmed = {each.name: [name for name in clean if each.differences[name].mean() < -margin] for each in candidates}
+    harmed = {
+        each.name: [name for name in clean if not each.differences[name].mean() >= -margin] for each in candidates
+    }
     whole = [each for each in candidates if not harmed[each.name]]
     pool = whole or list(candidates)
     values = {each.name: _composite(each, harmed[each.name], weights) for each in pool}

@@ -16,7 +16,7 @@ from taskloom.autopilot.evidence import SPLIT, gather
 from taskloom.autopilot.halving import Rung, cost_of_rungs, finalists, rungs, survivors
 from taskloom.autopilot.ledger import Ledger, cost_of
 from taskloom.autopilot.profile import TaskProfile, profile, seeds_for_a_claim
-from taskloom.autopilot.remedies import Remedy, remedies
+from taskloom.autopilot.remedies import Remedy, remedies, shortened
 from taskloom.autopilot.shipping import ship
 from taskloom.config import Config
 from taskloom.errors import ConfigError, Fault, RunFolderError
@@ -136,9 +136,8 @@ class Pilot:
             return False
         rows = {name: count * share for name, count in self.budget.rows.items()}
         budget = replace(self.budget, steps=max(1, round(self.budget.steps * share)), rows=rows)
-        made = train_members(
-            self.base, members_of(arm, seed), self.folder, budget=budget, workers=self.workers, console=self.console
-        )
+        members = members_of(shortened(arm, share), seed)
+        made = train_members(self.base, members, self.folder, budget=budget, workers=self.workers, console=self.console)
         if share == 1.0:
             self.records |= made
             self.records[arm.name, seed] = next(iter(made.values()))

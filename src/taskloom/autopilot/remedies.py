@@ -66,11 +66,30 @@ def remedies(found: Sequence[Diagnosis], base: Config, budget: Budget) -> list[R
         merged: dict[str, Any] = {}
         for _, overrides, _ in made:
             merged |= overrides
+        _widen_sharing(merged)
         shares = _shares([each for each, _, _ in made], budget.rows)
         if shares != dict(budget.rows):
             merged["mixture"] = _ratios({name: rows for name, rows in shares.items() if name not in apart})
         tried.append(Remedy(Arm(TOGETHER, _groups(base, apart), merged), "all of these"))
     return tried
+
+
+def shortened(arm: Arm, share: float) -> Arm:
+    """Give an arm for a share of the steps, in which limits of epochs are reached as they would be in all of them."""
+    ends = ".max_epochs"
+    return replace(
+        arm,
+        overrides={key: share * value if key.endswith(ends) else value for key, value in arm.overrides.items()},
+    )
+
+
+def _widen_sharing(overrides: dict[str, Any]) -> None:
+    """Give the rank that an adapter was to have to the scheme of sharing that stands in its place."""
+    if "model.sharing" not in overrides:
+        return
+    wider = {key: overrides.pop(f"model.adapter.{key}", None) for key in ("r", "lora_alpha")}
+    known = {key: value for key, value in wider.items() if value is not None}
+    overrides["model.sharing"] = {**overrides["model.sharing"], **known}
 
 
 def _alike(

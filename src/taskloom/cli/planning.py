@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -96,8 +97,9 @@ def plan_table(plan: Plan) -> Table:
     for each in plan.plans:
         groups = " | ".join(", ".join(group) for group in each.groups)
         size = "" if each.parameters is None else f"{each.parameters / 1e6:.2f} M"
-        told = f"{100 * each.above_joint:.0f} %" if each.k > 1 else ""
-        interval = f"{each.low:+.3g} … {each.high:+.3g}"
+        known = math.isfinite(each.low)
+        told = f"{100 * each.above_joint:.0f} %" if each.k > 1 and known else ""
+        interval = f"{each.low:+.3g} … {each.high:+.3g}" if known else "not known"
         mark = ">" if each.k == plan.chosen else ""
         table.add_row(mark, str(each.k), f"{each.composite:+.3g}", interval, told, size, groups)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from taskloom.bootstrap import percentiles
+from taskloom.evaluation import build_metric
 from taskloom.record import VERSION, Record, write_json
 
 FILE = "correlation.json"
@@ -146,14 +148,20 @@ def _interval(both: Floats, over: Over, seed: int) -> tuple[float, float]:
 
 
 def _evaluations(record: Record, tasks: Sequence[str]) -> Floats:
-    """Give validation scores by task's first metric: [evaluation, task]."""
+    """Give normalised validation scores by task's first metric: [evaluation, task]."""
     lines = [row["evaluation"]["tasks"] for row in record.steps() if "evaluation" in row]
     return np.array([[_first(line.get(name)) for name in tasks] for line in lines]).reshape(-1, len(tasks))
 
 
-def _first(values: Mapping[str, float] | None) -> float:
-    known = [value for value in (values or {}).values() if value is not None]
-    return known[0] if known else float("nan")
+def _first(values: Mapping[str, float | None] | None) -> float:
+    """Give the first metric's value as `normalise` makes it, in which greater is better."""
+    metric, value = next(iter((values or {}).items()), ("", None))
+    return math.nan if value is None else normalised(metric, value)
+
+
+def normalised(metric: str, value: float) -> float:
+    """Bring a score to where greater is better."""
+    return float(build_metric(metric).normalise(np.array([value]))[0])
 
 
 def _losses(record: Record, tasks: Sequence[str]) -> Floats:
@@ -164,9 +172,9 @@ def _losses(record: Record, tasks: Sequence[str]) -> Floats:
 
 
 def _scores(record: Record, tasks: Sequence[str]) -> Floats:
-    """Give test scores by task's first metric: [task]."""
+    """Give normalised test scores by task's first metric: [task]."""
     found: dict[str, float] = {}
     for score in record.scores():
-        if score.split == "test" and score.group is None:
-            found.setdefault(score.task, score.value)
+        if score.split == "test" and score.group is None and score.task in tasks and score.task not in found:
+            found[score.task] = math.nan if score.value is None else normalised(score.metric, score.value)
     return np.array([found.get(name, np.nan) for name in tasks])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -123,7 +124,11 @@ def make_plan(
     counts = counts if counts.sum() > 0 else np.ones(count)
     found = best_partitions(transfer.effect, counts)
     samples = _samples(transfer, found, counts)
-    chosen = k or simplest_within_noise(samples.mean(axis=0), samples) + 1
+    unsure = bool(np.isnan(transfer.low).all())
+    # Without intervals nothing is told from anything, and one group is the simplest.
+    chosen = k or (1 if unsure else simplest_within_noise(samples.mean(axis=0), samples) + 1)
+    if unsure:
+        samples = np.full_like(samples[:1], np.nan)
     held = [_grouping(each, names, samples[:, [place, 0]], parameters, truth) for place, each in enumerate(found)]
     return Plan(
         tasks=names,
@@ -170,10 +175,10 @@ def _grouping(
         k=len(found.groups),
         groups=[[names[task] for task in group] for group in found.groups],
         gains=dict(zip(names, found.gains.tolist(), strict=True)),
-        composite=float(samples[:, 0].mean()),
+        composite=found.value if np.isnan(samples[0, 0]) else float(samples[:, 0].mean()),
         low=float(low),
         high=float(high),
-        above_joint=float((samples[:, 0] > samples[:, 1]).mean()),
+        above_joint=math.nan if np.isnan(samples[0, 0]) else float((samples[:, 0] > samples[:, 1]).mean()),
         parameters=size,
         measured=measured,
     )

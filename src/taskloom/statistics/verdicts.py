@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -52,6 +53,8 @@ class Verdict:
         return asdict(self)
 
     def __str__(self) -> str:
+        if not math.isfinite(self.difference):
+            return f"{self.task}: cannot tell, since a score of it is no number"
         if self.word == "cannot tell":
             beside = f" of {self.tasks} tasks" if self.tasks > 1 else ""
             least = f"{self.least:.2g}{' after Holm' if self.tasks > 1 else ''}"
@@ -83,7 +86,7 @@ def verdicts(
     Raises:
         ValueError: a task has no difference.
     """
-    p = {name: sign_flip(values) for name, values in differences.items()}
+    p = {name: sign_flip(values) if np.isfinite(values).all() else 1.0 for name, values in differences.items()}
     adjusted = holm(p)
     found = []
     for name, values in differences.items():
@@ -92,7 +95,8 @@ def verdicts(
         # Of one seed the deviation is not known, nor would it matter.
         deviation = float(np.std(values, ddof=1)) if n > 1 else 1.0
         smallest = detectable(deviation, n, level=level / len(differences))
-        word = _word(mean, adjusted[name], len(differences) * smallest_p(n), level)
+        least = len(differences) * smallest_p(n) if math.isfinite(mean) else math.inf
+        word = _word(mean, adjusted[name], least, level)
         found.append(Verdict(name, n, mean, low, high, p[name], adjusted[name], smallest, word, len(differences)))
     return found
 

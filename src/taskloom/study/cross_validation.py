@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def _fold_rows(config: Config, name: str, rows: Sequence[Row]) -> list[FoldRow]:
     section = config.tasks[name]
     task: Task = TASKS.load(section.type)(**config.options(name))
     by_group = config.splits.by == "group"
-    numbers = _parts_of_numbers(task, rows, section.columns)
+    numbers = parts_of_numbers(task, rows, section.columns)
     found = []
     for place, row in enumerate(rows):
         own = {
@@ -162,11 +163,19 @@ def _labels(row: Row, answers: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _parts_of_numbers(task: Task, rows: Sequence[Row], columns: Mapping[str, str]) -> list[tuple[str, ...]]:
+def parts_of_numbers(task: Task, rows: Sequence[Row], columns: Mapping[str, str]) -> list[tuple[str, ...]]:
     """Sort the numbers that a task predicts into parts of equal size; nothing for other tasks."""
     if task.predicts != "number":
         return []
-    (answer,) = task.answer_columns
-    values = np.array([float(_value(row, answer, columns) or 0.0) for row in rows])
+    (answer,) = task.answer_columns & task.columns.keys()
+    values = np.array([_number(_value(row, answer, columns)) for row in rows])
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return [(f"part {int(rank * PARTS / len(rows))}",) for rank in ranks]
+
+
+def _number(value: Any) -> float:
+    """Read a number; what is none, in rows that may be left out, comes last."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

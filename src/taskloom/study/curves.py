@@ -79,8 +79,10 @@ def learning_curve(
     counts = {share: max(2, round(share * total)) for share in sorted(shares)}
     tasks, budget = tuple(base.tasks), Budget.of(base)
     members = []
+    # Beside the others it is drawn as often as alone, whatever a mixture makes of fewer rows.
+    same = {"transfer.every_steps": 0, "mixture": {"strategy": "fixed", "ratios": dict(budget.rows)}}
     for share, rows in counts.items():
-        overrides = {f"tasks.{task}.limit_train_rows": rows, "transfer.every_steps": 0}
+        overrides = {f"tasks.{task}.limit_train_rows": rows, **same}
         for seed in seeds:
             members += [Member(f"alone:{share}", (task,), overrides, seed),
                         Member(f"together:{share}", tasks, overrides, seed)]  # fmt: skip
@@ -90,9 +92,7 @@ def learning_curve(
         for kind in ("alone", "together")
     )  # [share, seed]
     sizes = np.array(list(counts.values()), dtype=float)
-    points = [
-        _point(share, sizes, alone, together, place) for place, share in enumerate(counts)
-    ]  # fmt: skip
+    points = [_point(share, sizes, alone, together, place) for place, share in enumerate(counts)]
     rows_of = [vars(point) | {"alone": list(point.alone), "together": list(point.together)} for point in points]
     write_json(folder / FILE, {"version": VERSION, "task": task, "seeds": list(seeds), "points": rows_of})
     return points

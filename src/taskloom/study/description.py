@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,9 @@ from taskloom.config.document import Document, document_of, override, read_docum
 from taskloom.config.faults import unknown_key, validated
 from taskloom.config.section import Section
 from taskloom.errors import ConfigError, Fault, nearest
-from taskloom.growth.merging import METHODS
+from taskloom.growth.merging import METHODS, Mix
 from taskloom.record import read_note
+from taskloom.study.members import flattened, put
 
 JOINT, SINGLE, RANDOM = "joint", "single", "random_weights"
 """Arms that are always there: the run as it is, each task alone, and, as a control, random loss weights."""
@@ -23,8 +25,19 @@ JOINT, SINGLE, RANDOM = "joint", "single", "random_weights"
 RANDOM_WEIGHTS = {"balance": {"method": "random"}}
 RUN_KEY = "run."
 KINDS = ("groups", "plan", "merge")
-BUDGETED = {"training.max_steps", "training.num_train_epochs", "training.seed", "training.data_seed"}
+BUDGETED = {
+    "training.max_steps",
+    "training.num_train_epochs",
+    "training.seed",
+    "training.data_seed",
+    "training.per_device_train_batch_size",
+    "training.gradient_accumulation_steps",
+    "evaluation.splits",
+}
 """Keys that are the same for all arms, or no comparison would be one."""
+
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Names of arms stand in names of files; a colon tells the runs of an arm apart."""
 
 
 class BudgetSection(Section):
@@ -119,6 +132,11 @@ def read_study(source: Mapping[str, Any] | str | Path, assignments: Sequence[str
         requirement, source_of = "be different numbers, one at least", document.source(("seeds",))
         faults.append(Fault("seeds", requirement, f"`{section.seeds}`", source=source_of))
     arms = _arms(section, base, document, folder, faults)
+    if section.tuning is not None:
+        faults += _override_faults("tuning.parameters", section.tuning.parameters, base, document)
+    if "test" not in base.evaluation.splits:
+        found = f"`{base.evaluation.splits}`"
+        faults.append(Fault("run: evaluation.splits", "have `test`, by which a study compares", found))
     if faults:
         raise ConfigError(*faults)
     return Study(base, tuple(arms), seeds, section)
@@ -142,6 +160,9 @@ def _arms(section: StudySection, base: Config, document: Document, folder: Path,
             fix = "Choose another name"
             requirement = f"not be called `{name}`, which is what every study has"
             faults.append(Fault(f"arms.{name}", requirement, f"`{name}`", fix, document.source(path)))
+        elif not ARM_NAME.fullmatch(name):
+            requirement = "be letters, digits, `_`, `-` and `.`"
+            faults.append(Fault(f"arms.{name}", requirement, f"`{name}`", source=document.source(path)))
         elif name != JOINT:
             arm = _arm(name, values or {}, base, document, folder, faults)
             if arm is not None:
@@ -157,33 +178,47 @@ def _arm(
     groups: tuple[tuple[str, ...], ...] = (tasks,)
     merge = values.get("merge")
     if "plan" in values:
-        groups = _planned(folder / str(values["plan"]), (*path, "plan"), document, faults)
+        groups = _planned(folder / str(values["plan"]), tasks, (*path, "plan"), document, faults)
     elif "groups" in values:
         groups = _groups(values["groups"], tasks, (*path, "groups"), document, faults)
     if merge is not None:
-        method = merge.get("method", "linear") if isinstance(merge, dict) else merge
-        if method not in METHODS:
-            where, source = f"arms.{name}.merge.method", document.source((*path, "merge"))
-            fault = Fault(where, "be a way to merge adapters", f"`{method}`", nearest(str(method), METHODS), source)
-            faults.append(fault)
-        merge = merge if isinstance(merge, dict) else {"method": method}
+        merge = merge if isinstance(merge, dict) else {"method": merge}
+        faults += _merge_faults(name, merge, base, document)
         groups = tuple((task,) for task in tasks)
-    overrides = {key: value for key, value in values.items() if key not in KINDS}
-    faults += _override_faults(name, overrides, base, document)
+    overrides = flattened({key: value for key, value in values.items() if key not in KINDS})
+    faults += _override_faults(f"arms.{name}", overrides, base, document)
     if len(faults) == before:
         faults += _run_faults(name, overrides, base)
     return None if len(faults) > before else Arm(name, groups, overrides, merge)
 
 
-def _override_faults(name: str, overrides: Mapping[str, Any], base: Config, document: Document) -> list[Fault]:
+def _merge_faults(name: str, merge: Mapping[str, Any], base: Config, document: Document) -> Iterator[Fault]:
+    """Find what is wrong with a merged arm before its runs are trained."""
+    path = ("arms", name, "merge")
+    where, source = ".".join(path), document.source(path)
+    method, density = merge.get("method", "linear"), merge.get("density", 0.5)
+    if method not in METHODS:
+        yield Fault(
+            f"{where}.method", "be a way to merge adapters", f"`{method}`", nearest(str(method), METHODS), source
+        )
+    options = [field.name for field in fields(Mix)]
+    for key in merge:
+        if key not in options:
+            yield Fault(f"{where}.{key}", "be an option of merging", f"`{key}`", nearest(key, options), source)
+    if not isinstance(density, int | float) or not 0 < density <= 1:
+        yield Fault(f"{where}.density", "be above 0 and at most 1", f"`{density}`", source=source)
+    if (base.model.adapter or {}).get("type") != "lora":
+        yield Fault(where, "merge the LoRA adapters of single-task runs", "a run without one", source=source)
+
+
+def _override_faults(where: str, overrides: Mapping[str, Any], base: Config, document: Document) -> list[Fault]:
     """Find keys that no run has, and those that a study sets for all arms alike."""
     known, faults = base.resolved(), []
     for key, value in overrides.items():
-        path = ("arms", name, key)
-        within = {f"training.{each}" for each in value} if key == "training" and isinstance(value, dict) else {key}
-        if within & BUDGETED:
+        path = (*where.split("."), key)
+        if key in BUDGETED:
             fix = "Set `budget` or `seeds` for all arms alike"
-            requirement = "leave steps and seeds to the study"
+            requirement = "leave steps, rows of a step, seeds and splits to the study"
             faults.append(Fault(".".join(path), requirement, f"`{value}`", fix, document.source(path)))
         elif key.partition(".")[0] not in known:
             faults.append(unknown_key(path, [*known, *KINDS], document))
@@ -192,8 +227,6 @@ def _override_faults(name: str, overrides: Mapping[str, Any], base: Config, docu
 
 def _run_faults(name: str, overrides: Mapping[str, Any], base: Config) -> list[Fault]:
     """Find what is wrong with a run as an arm changes it."""
-    from taskloom.study.members import put
-
     values = base.resolved()
     for key, value in overrides.items():
         put(values, key.split("."), value)
@@ -221,7 +254,7 @@ def _are_lists(found: Any) -> bool:
 
 
 def _planned(
-    place: Path, path: tuple[str, ...], document: Document, faults: list[Fault]
+    place: Path, tasks: tuple[str, ...], path: tuple[str, ...], document: Document, faults: list[Fault]
 ) -> tuple[tuple[str, ...], ...]:
     """Take the groups of a plan that `taskloom plan` wrote."""
     held = read_note(place if place.suffix else place / "plan.json")
@@ -231,4 +264,4 @@ def _planned(
         fix = "`taskloom plan FOLDER` writes one"
         faults.append(Fault(".".join(path), "be a plan", f"`{place}`", fix, document.source(path)))
         return ()
-    return tuple(tuple(group) for group in plan["groups"])
+    return _groups(plan["groups"], tasks, path, document, faults)

@@ -13,9 +13,18 @@ from typing import Any
 from rich.console import Console
 
 from taskloom.config import Config, load_config
-from taskloom.record import Record
+from taskloom.record import VERSION, Record, read_note, write_json
 from taskloom.study.budget import Budget
 from taskloom.study.workers import Executor, Job, run_jobs
+
+MERGED_SECTIONS = {"training", "model", "evaluation", "transfer", "batching", "tasks"}
+"""Sections of settings that stand each for itself."""
+
+DEPTH_OF_A_TASK = 2
+"""Dots of a key of one of a task's settings."""
+
+TIMED = "timed.json"
+"""Where a study keeps the steps that runs make in its seconds: they are timed once, or no run would be found again."""
 
 MEMBERS = "members"
 """Where a study keeps its runs, each named by a digest of what it is; equal runs are one."""
@@ -38,7 +47,22 @@ class Member:
     seed: int = 0
 
 
-def member_values(base: Config, member: Member, budget: Budget) -> dict[str, Any]:
+def flattened(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Give overrides by dotted key, so that a section that is written out changes what it names and no more.
+
+    `balance`, `mixture` and the like are methods with options and stay whole: another method has other options.
+    """
+    found: dict[str, Any] = {}
+    for key, value in overrides.items():
+        inner = key in MERGED_SECTIONS or (key.partition(".")[0] == "tasks" and key.count(".") < DEPTH_OF_A_TASK)
+        if inner and isinstance(value, dict):
+            found |= flattened({f"{key}.{name}": each for name, each in value.items()})
+        else:
+            found[key] = value
+    return found
+
+
+def member_values(base: Config, member: Member, budget: Budget, timed: dict[str, int] | None = None) -> dict[str, Any]:
     """Give a member's whole run as plain values.
 
     A member of all tasks is the run itself with its overrides. One of fewer tasks draws as many rows of each as the run
@@ -49,6 +73,7 @@ def member_values(base: Config, member: Member, budget: Budget) -> dict[str, Any
         base: the run of all tasks.
         member: one of the study.
         budget: of the study.
+        timed: run but for its seed -> steps within the budget's seconds; what is not there is found and put in.
 
     Raises:
         ConfigError: an override is wrong.
@@ -61,7 +86,11 @@ def member_values(base: Config, member: Member, budget: Budget) -> dict[str, Any
     for key, value in _fitting(member, len(base.tasks)).items():
         put(values, key.split("."), value)
     if budget.rule == "seconds":
-        training["max_steps"] = budget.steps_within(load_config(values))
+        timed = {} if timed is None else timed
+        name = digest_of({**values, "training": {**training, "seed": 0, "max_steps": 0}})
+        if name not in timed:
+            timed[name] = budget.steps_within(load_config(values))
+        training["max_steps"] = timed[name]
     return load_config(values).resolved()
 
 
@@ -72,7 +101,11 @@ def _cut(values: dict[str, Any], tasks: Sequence[str], budget: Budget) -> None:
         task |= {"per_device_train_batch_size": None, "start_step": 0, "end_step": None, "max_epochs": None}
     rows = {name: budget.rows[name] for name in tasks}
     batch, steps = budget.cut(rows)
-    values["training"] |= {"per_device_train_batch_size": batch, "max_steps": steps}
+    values["training"] |= {
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": 1,  # the batch is that of a whole step
+        "max_steps": steps,
+    }
     values["mixture"] = {"strategy": "fixed", "ratios": rows}
     values["policies"], values["curriculum"] = [], {}
     balance, sharing = values["balance"], values["model"].get("sharing")
@@ -155,7 +188,10 @@ def train_members(
         StudyError: members failed, each with its reason; the others are trained.
     """
     budget = budget or Budget.of(base)
-    values = {(each.name, each.seed): member_values(base, each, budget) for each in members}
+    timed: dict[str, int] = dict(read_note(folder / TIMED).get("steps", {}))
+    values = {(each.name, each.seed): member_values(base, each, budget, timed) for each in members}
+    if timed:
+        write_json(folder / TIMED, {"version": VERSION, "steps": timed})
     folders = {key: folder / MEMBERS / digest_of(held) for key, held in values.items()}
     jobs: dict[Path, Job] = {}
     for (name, seed), held in values.items():

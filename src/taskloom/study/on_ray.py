@@ -98,7 +98,7 @@ def _train(run_file: str, folder: str, log: str, threads: int) -> float:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with Path(log).open("ab") as told:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdout=told, stderr=told, stdin=subprocess.DEVNULL, env=environment
+            command, stdout=told, stderr=told, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
         try:
             process.wait()

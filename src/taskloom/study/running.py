@@ -20,7 +20,7 @@ from taskloom.run import evaluate
 from taskloom.study.budget import Budget
 from taskloom.study.comparison import ArmFacts, as_row, compare, over_examples, ranks, regret, scores_of
 from taskloom.study.description import SINGLE, Arm, Study, read_study
-from taskloom.study.members import Member, train_members
+from taskloom.study.members import Member, digest_of, train_members
 from taskloom.study.tuning import tuned
 
 STUDY = "study.json"
@@ -107,12 +107,13 @@ def _merged(arm: Arm, study: Study, records: Records, folder: Path) -> dict[tupl
     """Add up the adapters of an arm's single-task runs, and score the sum; made again where it was cut short."""
     found = {}
     for seed in study.seeds:
-        place = folder / MERGED / f"{arm.name}-{seed}"
+        runs = [records[member_name(arm, group), seed].folder for group in arm.groups]
+        mix = {"seed": seed, **(arm.merge or {})}
+        place = folder / MERGED / digest_of({"runs": [run.name for run in runs], "mix": mix})
         if not (place / "scores.jsonl").is_file():
             if place.exists():
                 shutil.rmtree(place)
-            runs = [records[member_name(arm, group), seed].folder for group in arm.groups]
-            merge(runs, place, Mix(**{"seed": seed, **(arm.merge or {})}))
+            merge(runs, place, Mix(**mix))
             evaluate(place, ["test"])
         found[arm.name, seed] = Record.open(place)
     return found
@@ -177,9 +178,11 @@ def _facts(arm: Arm, tasks: Sequence[str], seeds: Sequence[int], records: Record
     scores = {task: scores_of(records_of(arm, task, seeds, records), task) for task in tasks}
     runs = {record.folder: record for task in tasks for record in records_of(arm, task, seeds, records)}
     costs = [cost_of(record) for record in runs.values()]
-    merged = arm.merge is not None
     total = {key: sum(cost[key] for cost in costs) / len(seeds) for key in costs[0]}
-    return ArmFacts(arm.name, scores, total, 1 if merged else len(arm.groups))
+    if arm.merge is not None:  # it costs what training its runs did
+        sources = [cost_of(records[member_name(arm, group), seed]) for group in arm.groups for seed in seeds]
+        total |= {key: sum(cost[key] for cost in sources) / len(seeds) for key in total if key != "parameters"}
+    return ArmFacts(arm.name, scores, total, len(arm.groups) if arm.merge is None else 1)
 
 
 def cost_of(record: Record) -> dict[str, float]:

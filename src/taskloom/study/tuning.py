@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def tuned(study: Study, budget: Budget, folder: Path, console: Console) -> dict[
     assert section is not None
     found: dict[str, Any] = read_note(folder / FILE).get("arms", {})
     for arm in study.arms:
-        if arm.name in found or arm.merge is not None:
+        asked = digest_of({"arm": asdict(arm), "tuning": section.model_dump(), "budget": asdict(budget)})
+        if found.get(arm.name, {}).get("asked") == asked or arm.merge is not None:
             continue
         sampler = optuna.samplers.TPESampler(seed=study.seeds[0], n_startup_trials=max(2, section.trials // 2))
         pruner = optuna.pruners.MedianPruner(n_startup_trials=2)
@@ -82,10 +85,16 @@ def tuned(study: Study, budget: Budget, folder: Path, console: Console) -> dict[
                         state=optuna.trial.TrialState.PRUNED if pruned else None)  # fmt: skip
             trials.append({"settings": settings, "composite": composite, "pruned": pruned})
             console.print(f"{arm.name}: trial {len(trials)} of {section.trials}: {composite:.3f}", highlight=False)
-        best = max((each for each in trials if not each["pruned"]), key=lambda each: each["composite"])
-        found[arm.name] = {"best": best["settings"], "trials": trials}
+        best = max((each for each in trials if not each["pruned"]), key=_worth)
+        found[arm.name] = {"asked": asked, "best": best["settings"], "trials": trials}
         write_json(folder / FILE, {"version": VERSION, "arms": found})
     return found
+
+
+def _worth(trial: Mapping[str, Any]) -> float:
+    """Give a trial's composite; one that is not a number is worse than all."""
+    composite = float(trial["composite"])
+    return -math.inf if math.isnan(composite) else composite
 
 
 def _suggested(trial: Any, key: str, values: list[Any]) -> Any:

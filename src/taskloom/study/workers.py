@@ -146,10 +146,18 @@ def _started(job: Job, place: int, workers: int) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(_threads(workers))}
     devices = torch.cuda.device_count()
     if devices > 1 or (devices and workers > 1):
-        environment["CUDA_VISIBLE_DEVICES"] = str(place % devices)
+        seen = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
+        environment["CUDA_VISIBLE_DEVICES"] = (seen or [str(number) for number in range(devices)])[place % devices]
     command = [sys.executable, "-m", "taskloom", "train", str(job.run_file), "--out", str(job.folder)]
     with job.log.open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603 - our own command
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which asks the run to stop once
+        )
 
 
 def _threads(workers: int) -> int:
