@@ -198,6 +198,23 @@ def _score(row: dict[str, Any]) -> Score:
     return Score(**known | numbers)
 
 
+def check_own(folder: Path, *names: str) -> None:
+    """Refuse a folder that holds something else than what a command writes there.
+
+    Args:
+        folder: it need not be there.
+        names: of what it may hold; names that begin with a dot it may hold too.
+
+    Raises:
+        RunFolderError: with the name of what else is there.
+    """
+    held = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in held if name not in names and not name.startswith(".")]
+    if others:
+        fix = "Name a new folder, so that nothing of yours is written over"
+        raise RunFolderError(Fault(str(folder), "be a new folder, or one of this command's", f"`{others[0]}`", fix))
+
+
 def read_note(path: Path) -> dict[str, Any]:
     """Read a JSON file that some command wrote beside the run's own; nothing where there is none.
 

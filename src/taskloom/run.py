@@ -174,7 +174,7 @@ def _train_and_score(
 
 
 def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: InMemory | None = None) -> list[Score]:
-    """Score a finished run again; rewrites scores and predictions.
+    """Score a finished run again; rewrites scores and predictions of these splits, and leaves those of others.
 
     Args:
         folder: the run folder.
@@ -190,7 +190,14 @@ def evaluate(folder: str | Path, splits: Sequence[str] | None = None, *, rows: I
     missing = [split for split in wanted if not any(split in items for items in held)]
     if missing:
         raise RunFolderError(Fault("split", "be one that the run's data has", f"`{missing[0]}`"))
-    return session.score(wanted, record)
+    others = [score for score in record.scores() if score.split not in wanted] if record.scores_jsonl.is_file() else []
+    found = session.score(wanted, record)
+    if others:
+        order = {
+            split: place for place, split in enumerate(dict.fromkeys([*session.config.evaluation.splits, *wanted]))
+        }
+        record.write_scores(sorted([*others, *found], key=lambda score: order.get(score.split, len(order))))
+    return found
 
 
 def reopened(folder: str | Path, *, rows: InMemory | None = None) -> tuple[Session, Record]:

@@ -32,7 +32,7 @@ from taskloom.references import add_references
 from taskloom.teaching.distillation import begin_distillation
 from taskloom.teaching.labelling import Labelling, check_labelling
 from taskloom.training.adaptation import Adaptation
-from taskloom.training.arguments import Length, fetched_ahead, run_length, training_arguments
+from taskloom.training.arguments import Length, check_devices, fetched_ahead, run_length, training_arguments
 from taskloom.training.balancing import Balancing
 from taskloom.training.checkpoints import last_checkpoint
 from taskloom.training.objective import Objective
@@ -76,6 +76,7 @@ class Session:
         self.prepared = prepared
         self.evaluates = all("validation" in items for items in prepared.items.values())
         self.arguments = training_arguments(config.training, folder, evaluates=self.evaluates)
+        check_devices(self.arguments.n_gpu)
         self.length: Length = run_length(self.arguments, prepared.training_items(), prepared.rows())
         self.steps = prepared.plan(self.length, fetched_ahead(self.arguments))
         self.model = model or build_model(config.model, prepared.tasks, seed=config.training["seed"])

@@ -170,7 +170,11 @@ def test_scoring_a_finished_run_again_gives_the_same_lines(run_copy: Path) -> No
 
 
 def test_another_split_is_scored_where_it_is_asked_for(run_copy: Path) -> None:
+    before = Record.open(run_copy).scores()
     assert {score.split for score in evaluate(run_copy, ["validation", "train"])} == {"validation", "train"}
+    after = Record.open(run_copy).scores()
+    assert [score for score in after if score.split == "test"] == [score for score in before if score.split == "test"]
+    assert {score.split for score in after} == {"test", "validation", "train"}
     with pytest.raises(RunFolderError, match=r"Found `dev`"):
         evaluate(run_copy, ["dev"])
 

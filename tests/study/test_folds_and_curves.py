@@ -14,12 +14,13 @@ from study_tools import study_values
 from taskloom.cli import commands, evaluating
 from taskloom.config import load_config
 from taskloom.config.document import dump
-from taskloom.errors import ConfigError
+from taskloom.errors import ConfigError, RunFolderError
 from taskloom.preparation import prepare
 from taskloom.record import Record, read_lines, read_note
 from taskloom.run import train
 from taskloom.study.cross_validation import cross_validate
 from taskloom.study.curves import learning_curve, rows_needed
+from taskloom.study.ground_truth import measure_transfer
 
 
 @pytest.fixture
@@ -57,6 +58,19 @@ def test_every_row_is_tested_once_by_a_run_that_has_not_seen_its_text(
     every = [row["text"] for rows in corpus.splits.values() for row in rows]
     assert len(tested) + found["kept"]["intent"] == len(every)
     assert set(tested) <= set(every)
+
+
+def test_a_folder_of_something_else_is_left_alone(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    base = load_config({**values, "evaluation": {"cross_validation": {"folds": 2}}})
+    for call in (
+        lambda: cross_validate(base, tmp_path),
+        lambda: learning_curve(base, "intent", tmp_path),
+        lambda: measure_transfer(base, tmp_path),
+    ):
+        with pytest.raises(RunFolderError, match=r"be a new folder, or one of this command's. Found `mine.txt`"):
+            call()
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_numbers_are_spread_over_folds_by_their_size() -> None:
@@ -118,6 +132,11 @@ def test_what_a_curve_cannot_be_made_of_is_told(values: dict[str, Any], tmp_path
         learning_curve(base, "intent", tmp_path, shares=[0.5, 1.5])
     with pytest.raises(ConfigError, match=r"`--shares` should be numbers. Found `half`"):
         evaluating.run_curve(tmp_path, "intent", tmp_path, "half", 1, 1, [])
+    values["tasks"] = {"intent": values["tasks"]["intent"]}
+    with pytest.raises(ConfigError, match=r"`tasks` should be two at least, one of which is cut"):
+        learning_curve(load_config(values), "intent", tmp_path)
+    with pytest.raises(ConfigError, match=r"`tasks` should be two at least, or there is no transfer"):
+        measure_transfer(load_config(values), tmp_path)
 
 
 def test_rows_that_are_needed_lie_between_points_by_logarithm() -> None:

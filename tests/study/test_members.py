@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import TrainingArguments
 
 from resume_tools import At, die
 from study_tools import study_values
@@ -165,3 +166,12 @@ def test_runs_beside_each_other_are_the_same_and_one_that_fails_is_named(base: C
     beside = train_members(base, [right], tmp_path)["single:intent", 0]
     here = train_members(base, [right], tmp_path / "here")["single:intent", 0]
     assert beside.scores() == here.scores()
+
+
+def test_many_devices_stop_a_run_and_not_the_study_that_parts_them(
+    base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    assert Budget.of(base).steps == 6
+    with pytest.raises(ConfigError, match=r"run one process on each device.*torchrun --nproc_per_node 2"):
+        train(base.resolved(), tmp_path / "run")

@@ -28,7 +28,7 @@ Source = Annotated[
 ]
 Assignments = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this form
-    typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the run file; may be repeated."),
+    typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the file; may be repeated."),
 ]
 
 

@@ -13,7 +13,7 @@ from taskloom.cli.app import app
 def list_(
     room: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="tasks, metrics, mixtures or balance; by default all."),
+        typer.Argument(help="A room, such as tasks, metrics, mixtures or balance; by default all."),
     ] = None,
 ) -> None:
     """List task types, metrics, mixtures and balancing methods, each in one sentence."""

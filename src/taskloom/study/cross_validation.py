@@ -17,7 +17,7 @@ from taskloom.data.columns import ABSENT, value_at
 from taskloom.data.folds import KEPT, FoldRow, folds
 from taskloom.data.splits import identity_text
 from taskloom.errors import ConfigError, Fault
-from taskloom.record import VERSION, Record, write_json
+from taskloom.record import VERSION, Record, check_own, write_json
 from taskloom.run import ConfigLike, as_config, train
 from taskloom.tasks import TASKS, Task
 from taskloom.types import Row
@@ -56,6 +56,7 @@ def cross_validate(
         ConfigError: no number of folds is given, or a task has fewer rows than folds.
     """
     config, console, folder = as_config(config, assignments), console or Console(quiet=True), Path(out)
+    check_own(folder, FOLDS, FILE)
     settings = config.evaluation.cross_validation
     count = count or (settings.folds if settings else None)
     if not count:
@@ -70,8 +71,7 @@ def cross_validate(
     for fold in range(count):
         console.print(f"fold {fold + 1} of {count}", highlight=False)
         rows = {name: _parted(held[name], placed[name], fold) for name in held}
-        run = train(base, folder / FOLDS / str(fold + 1), rows=rows, console=console)
-        runs.append(run.record)
+        runs.append(train(base, folder / FOLDS / str(fold + 1), rows=rows, console=console).record)
     kept = {name: int((each == KEPT).sum()) for name, each in placed.items()}
     outcome = {"version": VERSION, "folds": count, "kept": kept, "tasks": summed_up(runs)}
     write_json(folder / FILE, outcome)

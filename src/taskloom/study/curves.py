@@ -14,11 +14,11 @@ from rich.console import Console
 from taskloom.config import Config
 from taskloom.errors import ConfigError, Fault, listed, nearest
 from taskloom.preparation import prepare
-from taskloom.record import VERSION, write_json
+from taskloom.record import VERSION, check_own, write_json
 from taskloom.statistics import t_interval
 from taskloom.study.budget import Budget
 from taskloom.study.comparison import scores_of
-from taskloom.study.members import Member, train_members
+from taskloom.study.members import KEPT, Member, train_members
 
 FILE = "curve.json"
 Floats = NDArray[np.float64]
@@ -75,6 +75,7 @@ def learning_curve(
         ConfigError: there is no such task, or a share is none.
     """
     _check(base, task, shares)
+    check_own(folder, *KEPT, FILE)
     total = len(prepare(base).corpora[task].splits["train"])
     counts = {share: max(2, round(share * total)) for share in sorted(shares)}
     tasks, budget = tuple(base.tasks), Budget.of(base)
@@ -103,6 +104,8 @@ def _check(base: Config, task: str, shares: Sequence[float]) -> None:
         raise ConfigError(
             Fault("--task", f"be one of {listed(list(base.tasks))}", f"`{task}`", nearest(task, base.tasks))
         )
+    if len(base.tasks) < 2:
+        raise ConfigError(Fault("tasks", "be two at least, one of which is cut", f"`{task}` alone"))
     wrong = [share for share in shares if not 0 < share <= 1]
     if wrong or not shares:
         found = f"`{wrong[0]}`" if wrong else "none"

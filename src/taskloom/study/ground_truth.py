@@ -13,12 +13,13 @@ from rich.console import Console
 
 from taskloom.affinity import Transfer
 from taskloom.config import Config
-from taskloom.record import VERSION, Record, read_note, write_json
+from taskloom.errors import ConfigError, Fault
+from taskloom.record import VERSION, Record, check_own, read_note, write_json
 from taskloom.run import reopened
 from taskloom.statistics import t_interval
 from taskloom.study.budget import Budget
 from taskloom.study.comparison import scores_of
-from taskloom.study.members import Member, train_members
+from taskloom.study.members import KEPT, Member, train_members
 
 Kind = Literal["pairs", "leave_one_out"]
 FILE, LOSSES = "transfer.json", "losses.json"
@@ -51,8 +52,14 @@ def measure_transfer(
     Returns:
         "score" and "loss" -> the measured matrix, above 0 where the source helps: the difference of normalised test
         scores, and the share by which the validation loss is lower. Intervals are Student's over seeds.
+
+    Raises:
+        ConfigError: there is one task alone.
     """
     tasks = tuple(base.tasks)
+    if len(tasks) < 2:
+        raise ConfigError(Fault("tasks", "be two at least, or there is no transfer", f"`{tasks[0]}` alone"))
+    check_own(folder, *KEPT, FILE)
     groups = groups_of(tasks, kind)
     members = [Member("+".join(group), group, {"transfer": {"every_steps": 0}}, seed)
                for seed in seeds for group in groups]  # fmt: skip

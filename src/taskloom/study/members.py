@@ -29,6 +29,9 @@ TIMED = "timed.json"
 MEMBERS = "members"
 """Where a study keeps its runs, each named by a digest of what it is; equal runs are one."""
 
+KEPT = (MEMBERS, TIMED)
+"""What training members leaves in a folder."""
+
 
 @dataclass(frozen=True)
 class Member:

@@ -47,11 +47,22 @@ def training_arguments(training: Mapping[str, Any], folder: Path, *, evaluates: 
     if arguments.fp16 and arguments.device.type == "cpu":
         fix = "Write `bf16: true`, or leave it out"
         raise ConfigError(Fault("training.fp16", "be set where there is a GPU", "a processor alone", fix))
-    if arguments.n_gpu > 1:
-        fix = f"Run `torchrun --nproc_per_node {arguments.n_gpu} -m taskloom train …`, or set CUDA_VISIBLE_DEVICES=0"
-        raise ConfigError(Fault("training", "run one process on each device", f"{arguments.n_gpu} devices", fix))
     arguments.ddp_broadcast_buffers = False  # encoders have constant ones alone
     return arguments
+
+
+def check_devices(devices: int) -> None:
+    """Refuse to train on several devices from one process, which transformers would do by copies of the model.
+
+    Args:
+        devices: that this process sees.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if devices > 1:
+        fix = f"Run `torchrun --nproc_per_node {devices} -m taskloom train …`, or set CUDA_VISIBLE_DEVICES=0"
+        raise ConfigError(Fault("training", "run one process on each device", f"{devices} devices", fix))
 
 
 def run_length(arguments: transformers.TrainingArguments, items: int, rows: int | None = None) -> Length:
